@@ -1,0 +1,1 @@
+"""OffchainVM Worker: runs the off-chain part of NEAR smart contracts."""
