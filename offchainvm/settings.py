@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from dotenv import dotenv_values
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
 from pydantic.fields import FieldInfo
 
 from offchainvm.errors import SettingsError
@@ -37,7 +37,11 @@ class Role(str, Enum):
 
 B, M, C, E, R, D = Role
 EVERYONE = tuple(Role)
-_PLACEHOLDER = re.compile(r"your[_-]|changeme|change[_-]me|<.+>|\.\.\.$", re.IGNORECASE)
+_PLACEHOLDER = re.compile(r"^(ed25519:)?your[_-].*(here|key|token)$|change[_-]?me|^<.+>$|\.\.\.$", re.IGNORECASE)
+_OPERATOR_KEY = re.compile(r"ed25519:[1-9A-HJ-NP-Za-km-z]{43,90}")
+_ACCOUNT = re.compile(r"(?=.{2,64}$)(([a-z\d]+[-_])*[a-z\d]+\.)*([a-z\d]+[-_])*[a-z\d]+")
+# `docker run --env-file` and systemd keep the comment that stands behind a value; no value of ours has " #" in it.
+_TRAILING_COMMENT = re.compile(r"(^|\s+)#.*$")
 
 
 @dataclass(frozen=True)
@@ -53,9 +57,19 @@ class SettingInfo:
     help: str
 
 
-def _setting(default: Any, help: str, *, roles: tuple[Role, ...] = EVERYONE, unit: str = "", required: bool = False, **rules: Any) -> Any:
-    extra: dict[str, Any] = {"roles": [role.value for role in roles], "unit": unit, "required": required}
-    return Field(default, description=help, json_schema_extra=extra, validate_default=False, **rules)
+def _setting(
+    default: Any,
+    help: str,
+    *,
+    roles: tuple[Role, ...] = EVERYONE,
+    unit: str = "",
+    required: bool = False,
+    may_hold_secret: bool = False,
+    **rules: Any,
+) -> Any:
+    """``may_hold_secret``: plain text in which a password or an API key may stand; kept out of every repr, may come from a file."""
+    extra: dict[str, Any] = {"roles": [role.value for role in roles], "unit": unit, "required": required, "secret": may_hold_secret}
+    return Field(default, description=help, json_schema_extra=extra, repr=not may_hold_secret, **rules)
 
 
 def _comma_list(value: Any) -> Any:
@@ -74,7 +88,26 @@ def _base_url(value: Any) -> Any:
     return value
 
 
+def _account(value: Any) -> Any:
+    if value and not _ACCOUNT.fullmatch(str(value)):
+        raise ValueError("must be a NEAR account id, such as worker1.testnet")
+    return value
+
+
+def _lower(value: Any) -> Any:
+    return value.lower() if isinstance(value, str) else value
+
+
+def _expand_home(value: Path) -> Path:
+    try:
+        return value.expanduser()
+    except RuntimeError:
+        raise ValueError("this user has no home folder; name an absolute path") from None
+
+
 Url = Annotated[str, BeforeValidator(_base_url)]
+Account = Annotated[str, BeforeValidator(_account)]
+Folder = Annotated[Path, AfterValidator(_expand_home)]
 Urls = Annotated[tuple[Url, ...], BeforeValidator(_comma_list)]
 Secrets = Annotated[tuple[SecretStr, ...], BeforeValidator(_secret_list)]
 
@@ -87,9 +120,11 @@ class Settings(BaseModel):
     # The six that the user must give.
     api_base_url: Url = _setting("", "Base URL of the Coordinator.", roles=(B, M, C, E), required=True)
     api_auth_token: SecretStr = _setting(SecretStr(""), "Bearer token of the Coordinator.", roles=(B, M, C, E), required=True)
-    near_rpc_url: Urls = _setting((), "NEAR RPC endpoints, comma-separated, tried in order.", roles=(B, E, R), required=True)
-    offchainvm_contract_id: str = _setting("", "Account of the OffchainVM contract.", roles=(B, M, E, R), required=True)
-    operator_account_id: str = _setting("", "Account that the contract knows as its operator.", roles=(B, R), required=True)
+    near_rpc_url: Urls = _setting(
+        (), "NEAR RPC endpoints, comma-separated, tried in order.", roles=(B, E, R), required=True, may_hold_secret=True
+    )
+    offchainvm_contract_id: Account = _setting("", "Account of the OffchainVM contract.", roles=(B, M, E, R), required=True)
+    operator_account_id: Account = _setting("", "Account that the contract knows as its operator.", roles=(B, R), required=True)
     operator_private_key: SecretStr = _setting(
         SecretStr(""), "The operator's key, `ed25519:…`. Only the resolve worker needs it.", roles=(R,), required=True
     )
@@ -97,16 +132,25 @@ class Settings(BaseModel):
 
     worker_id: str = _setting("", "Name of this worker; empty = a random one.", pattern=r"^[A-Za-z0-9._-]{0,64}$")
     redis_url: str = _setting(
-        "redis://127.0.0.1:6379/0", "Redis or Valkey that keeps the jobs (AOF on, noeviction).", pattern=r"^(rediss?|unix|sentinel)://"
+        "redis://127.0.0.1:6379/0",
+        "Redis or Valkey that keeps the jobs (AOF on, noeviction).",
+        pattern=r"^(rediss?|unix|sentinel)://",
+        may_hold_secret=True,
     )
-    broker_url: str = _setting("", "Celery's broker; empty = REDIS_URL.")
-    state_dir: Path = _setting(Path("~/.local/state/offchainvm"), "Folder of journals, caches and build logs on this host.")
-    log_level: Literal["error", "warn", "info", "debug", "trace"] = _setting("info", "How much is logged.")
-    log_format: Literal["console", "json"] = _setting("console", "How a log line looks.")
+    broker_url: str = _setting("", "Celery's broker; empty = REDIS_URL.", may_hold_secret=True)
+    state_dir: Folder = _setting(
+        Path("~/.local/state/offchainvm"), "Folder of journals, caches and build logs on this host.", validate_default=True
+    )
+    log_level: Annotated[Literal["error", "warn", "info", "debug", "trace"], BeforeValidator(_lower)] = _setting(
+        "info", "How much is logged: error, warn, info, debug or trace."
+    )
+    log_format: Annotated[Literal["console", "json"], BeforeValidator(_lower)] = _setting(
+        "console", "How a log line looks: console or json."
+    )
     metrics_port: int = _setting(0, "Port of the health and metrics server of this process; 0 = none.", ge=0, le=65535)
     task_events: bool = _setting(False, "Send Celery's task events: Flower wants them, they cost a quarter of the throughput.")
     job_retention_hours: int = _setting(72, "How long the record of a settled job is kept.", unit="hours", roles=(B,), ge=1, le=24 * 365)
-    ca_bundle: Path | None = _setting(
+    ca_bundle: Folder | None = _setting(
         None, "File of further certificate authorities for HTTPS of this process and of the build's fetch phases."
     )
 
@@ -126,7 +170,7 @@ class Settings(BaseModel):
         0, "First block of the event monitor; 0 = its cursor, else the latest final block.", roles=(B, M), ge=0
     )
     scan_interval_seconds: float = _setting(
-        1.0, "Pause of the event monitor at the head of the chain.", unit="seconds", roles=(B, M), gt=0, le=60
+        1.0, "Pause of the event monitor at the head of the chain.", unit="seconds", roles=(B, M), gt=0, le=60, allow_inf_nan=False
     )
     event_standard: str = _setting("near-offshore", "Name of the event standard in the contract's logs.", roles=(B, M, E))
 
@@ -135,16 +179,17 @@ class Settings(BaseModel):
     docker_runtime: str = _setting("", "Container runtime of builds, e.g. runsc; empty = the engine's default.", roles=(C,))
     compile_timeout_seconds: int = _setting(300, "Longest build.", unit="seconds", roles=(B, C), ge=1, le=3600)
     compile_memory_limit_mb: int = _setting(2048, "Memory of a build.", unit="MiB", roles=(C,), ge=512)
-    compile_cpu_limit: float = _setting(2.0, "Processors of a build.", unit="CPUs", roles=(C,), gt=0)
+    compile_cpu_limit: float = _setting(2.0, "Processors of a build.", unit="CPUs", roles=(C,), gt=0, allow_inf_nan=False)
     build_disk_mb: int = _setting(2048, "Disk (in memory) of a build's target folder.", unit="MiB", roles=(C,), ge=64)
     source_mirror_url: str = _setting(
         "",
         "Base that replaces https://github.com/ when cloning; `file://DIR` = bare repositories owner/name.git.",
         roles=(B, C),
         pattern=r"^$|^(https?|file)://",
+        may_hold_secret=True,
     )
     require_lockfile: bool = _setting(False, "Refuse repositories without a Cargo.lock.", roles=(C,))
-    verify_builds: Literal["off", "warn", "require"] = _setting("off", "Build twice and compare.", roles=(C,))
+    verify_builds: Literal["off", "warn", "require"] = _setting("off", "Build twice and compare: off, warn or require.", roles=(C,))
 
     default_max_instructions: int = _setting(
         10_000_000_000, "Instructions of a request that names none.", unit="instructions", roles=(B, M, E), ge=1
@@ -155,10 +200,10 @@ class Settings(BaseModel):
         100_000_000_000, "Most instructions that any request gets.", unit="instructions", roles=(B, M, E), ge=1
     )
     max_memory_mb: int = _setting(512, "Most memory that any request gets.", unit="MiB", roles=(B, M, E), ge=1, le=4096)
-    max_execution_seconds: int = _setting(120, "Longest time that any request gets.", unit="seconds", roles=(B, C, E), ge=1, le=3600)
-    wasm_runtime: Literal["wasmtime", "wasmer"] = _setting("wasmtime", "Engine of executions.", roles=(E,))
-    wasmer_python: Path | None = _setting(None, "A Python 3.10 with wasmer, where this one has none.", roles=(E,))
-    metering: Literal["injected", "native"] = _setting("native", "How instructions are counted.", roles=(E,))
+    max_execution_seconds: int = _setting(120, "Longest time that any request gets.", unit="seconds", roles=(B, M, C, E), ge=1, le=3600)
+    wasm_runtime: Literal["wasmtime", "wasmer"] = _setting("wasmtime", "Engine of executions: wasmtime or wasmer.", roles=(E,))
+    wasmer_python: Folder | None = _setting(None, "A Python 3.10 with wasmer, where this one has none.", roles=(E,))
+    metering: Literal["injected", "native"] = _setting("native", "How instructions are counted: native or injected.", roles=(E,))
     wasm_cache_max_mb: int = _setting(1024, "Disk cache of modules and of their native code.", unit="MiB", roles=(E,), ge=16)
 
     resolves_per_transaction: int = _setting(10, "Resolves batched in one transaction of a full-access key.", roles=(R,), ge=1, le=100)
@@ -212,36 +257,52 @@ def load(roles: Iterable[Role], *, environ: Mapping[str, str] | None = None, env
     """
     if environ is None:
         environ, env_file = os.environ, env_file or Path(os.environ.get("OFFCHAINVM_ENV_FILE", ".env"))
-    from_file = {key: value for key, value in dotenv_values(env_file).items() if value is not None} if env_file else {}
-    wanted, problems = frozenset(roles), list[str]()
-    values: dict[str, Any] = {}
-    for row in setting_table():
-        if not wanted.intersection(row.roles):
-            continue
-        try:
-            text = _text_of(row, {**from_file, **environ})
-        except OSError as error:
-            problems.append(f"{row.name}_FILE: cannot be read ({error.strerror}). Name a readable file.")
-            continue
-        if text:
-            values[row.name.lower()] = text
+    # Without interpolation: a `$` in a secret is a `$`, and this process's environment leaks into nothing.
+    from_file = {key: value or "" for key, value in dotenv_values(env_file, interpolate=False).items()} if env_file else {}
+    wanted = frozenset(roles)
+    rows = [row for row in setting_table() if wanted.intersection(row.roles)]
+    values, problems = _read(rows, layers=(environ, from_file))
     values.update(given)
-    problems += [problem for row in setting_table() if wanted.intersection(row.roles) for problem in _missing(row, values)]
+    unread = {problem.partition("_FILE:")[0] for problem in problems}
+    problems += [problem for row in rows if row.name not in unread for problem in _missing(row, values)]
     try:
         settings = Settings(**values)
     except ValidationError as error:
         problems += [_problem(item) for item in error.errors(include_url=False, include_input=False)]
+    else:
+        problems += _above_our_own(settings, {row.name for row in rows})
     if problems:
         raise SettingsError(problems)
     return settings
 
 
+def _read(rows: list[SettingInfo], *, layers: tuple[Mapping[str, str], ...]) -> tuple[dict[str, Any], list[str]]:
+    """The texts by field name, and what could not be read; an earlier layer is stronger, a ``NAME_FILE`` of it included."""
+    values, problems = dict[str, Any](), list[str]()
+    for row in rows:
+        text, problem = _text_or_problem(row, layers)
+        if problem:
+            problems.append(problem)
+        elif text:
+            values[row.name.lower()] = text
+    return values, problems
+
+
+def _text_or_problem(row: SettingInfo, layers: tuple[Mapping[str, str], ...]) -> tuple[str, str]:
+    try:
+        return next((text for layer in layers if (text := _text_of(row, layer))), ""), ""
+    except UnicodeDecodeError:
+        return "", f"{row.name}_FILE: is not text. Name a file that holds the value and nothing else."
+    except (OSError, RuntimeError) as error:
+        return "", f"{row.name}_FILE: cannot be read ({getattr(error, 'strerror', None) or error}). Name a readable file."
+
+
 def _row(name: str, field: FieldInfo) -> SettingInfo:
     extra: Any = field.json_schema_extra
-    secret = "Secret" in str(field.annotation) or "Secret" in str(field.metadata)
+    secret = extra["secret"] or "Secret" in str(field.annotation) or "Secret" in str(field.metadata)
     return SettingInfo(
         name=name.upper(),
-        default="" if secret else _default_text(field.default),
+        default="" if isinstance(field.default, SecretStr) else _default_text(field.default),
         unit=extra["unit"],
         roles=tuple(Role(role) for role in extra["roles"]),
         required=extra["required"],
@@ -257,9 +318,9 @@ def _default_text(default: Any) -> str:
 
 
 def _text_of(row: SettingInfo, variables: Mapping[str, str]) -> str:
-    text = variables.get(row.name, "").strip()
-    path = variables.get(f"{row.name}_FILE", "") if row.secret else ""
-    return text if text or not path else Path(path).read_text().strip()
+    text = _TRAILING_COMMENT.sub("", variables.get(row.name, "")).strip()
+    path = variables.get(f"{row.name}_FILE", "").strip() if row.secret else ""
+    return text if text or not path else Path(path).expanduser().read_text(encoding="utf-8").strip()
 
 
 def _missing(row: SettingInfo, values: Mapping[str, Any]) -> list[str]:
@@ -269,7 +330,20 @@ def _missing(row: SettingInfo, values: Mapping[str, Any]) -> list[str]:
         return [f"{row.name}: is missing. Set {how} in the environment or in .env: {row.help}"] if row.required else []
     if (row.required or row.secret) and isinstance(value, str) and _PLACEHOLDER.search(value):
         return [f"{row.name}: still holds the placeholder of .env.example. Put the real value there."]
+    if row.name.startswith("OPERATOR_PRIVATE_KEY") and isinstance(value, str) and not all(map(_OPERATOR_KEY.fullmatch, _comma_list(value))):
+        return [f"{row.name}: is no NEAR key. It reads ed25519: and some 88 base58 characters, as near-cli exports it."]
     return []
+
+
+def _above_our_own(settings: Settings, read: set[str]) -> list[str]:
+    """A default above the clamp would be cut in silence: it is a mistake of whoever configured it."""
+    problems = []
+    for most in ("MAX_INSTRUCTIONS", "MAX_MEMORY_MB", "MAX_EXECUTION_SECONDS"):
+        name = f"DEFAULT_{most}"
+        value, top = getattr(settings, name.lower()), getattr(settings, most.lower())
+        if {name, most} <= read and value > top:
+            problems.append(f"{name}: {value} is above {most} ({top}). Raise {most} too.")
+    return problems
 
 
 def _problem(item: Any) -> str:
