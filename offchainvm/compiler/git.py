@@ -1,0 +1,144 @@
+"""Git on the worker's host: ``ls-remote`` only, with everything that a repository or a user could configure switched off."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from offchainvm.errors import BuildCode, BuildError, Unavailable
+
+PROXY_VARIABLES = ("http_proxy", "https_proxy", "no_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY")
+_CA_VARIABLES = ("GIT_SSL_CAINFO", "SSL_CERT_FILE", "CURL_CA_BUNDLE", "REQUESTS_CA_BUNDLE")
+_OUTPUT_LIMIT_BYTES = 1024 * 1024
+# A missing and a private repository look the same: the host asks for a login.
+_NOT_FOUND = re.compile(
+    r"not found|could not read (?:Username|Password)|Authentication failed|does not exist|does not appear to be|no such", re.IGNORECASE
+)
+_REF_LINE = re.compile(rb"([0-9a-f]{40})\t(\S+)")
+
+
+def ls_remote(url: str, refs: Sequence[str], *, timeout_seconds: float, ca_bundle: Path | None = None) -> dict[str, str]:
+    """Names and SHAs of those of ``refs`` (full names) that the repository at ``url`` has.
+
+    Raises:
+        BuildError: ``repo_not_found``, ``fetch_network``.
+        Unavailable: git is not installed (service ``git``).
+    """
+    # Files, not pipes: a helper process of git that outlives it would hold a pipe open.
+    with tempfile.TemporaryDirectory(prefix="offchainvm-git-") as folder, tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+        home = Path(folder)
+        (home / "gitconfig").write_text(git_config([scheme_of(url)]))
+        code = _run(
+            ["git", "ls-remote", "--", url, *refs],
+            cwd=home,
+            env=_environment(home, url, ca_bundle),
+            files=(out, err),
+            timeout_seconds=timeout_seconds,
+        )
+        out.seek(0)
+        err.seek(0)
+        untrusted_out, untrusted_err = out.read(_OUTPUT_LIMIT_BYTES), err.read(4096).decode("utf-8", "replace")
+    if code != 0:
+        raise _failure(url, untrusted_err)
+    found = {match[2].decode("utf-8", "replace"): match[1].decode() for match in _REF_LINE.finditer(untrusted_out)}
+    return {name: sha for name, sha in found.items() if name in refs}
+
+
+def git_config(schemes: Sequence[str], *, mirror_base: str = "") -> str:
+    """A global git configuration that speaks only ``schemes``, asks nobody and runs nothing.
+
+    Args:
+        mirror_base: what stands for https://github.com/ when fetching (git dependencies included).
+    """
+    lines = ["[safe]", "directory = *", "[protocol]", "allow = never", "[core]", "hooksPath = /dev/null", "fsmonitor = false"]
+    lines += ["protectHFS = true", "protectNTFS = true", "[credential]", "helper =", "[submodule]", "recurse = false"]
+    lines += ["[fetch]", "recurseSubmodules = false", "[gc]", "auto = 0", "[advice]", "detachedHead = false"]
+    for scheme in schemes:
+        lines += [f'[protocol "{scheme}"]', "allow = always"]
+    if mirror_base:
+        lines += [f'[url "{mirror_base}/"]', "insteadOf = https://github.com/"]
+    return "\n".join(lines) + "\n"
+
+
+def scheme_of(url: str) -> str:
+    """``https``, ``http`` or ``file``."""
+    return urlsplit(url).scheme
+
+
+def host_ca_file(ca_bundle: Path | None) -> Path | None:
+    """The certificate authorities that this host trusts: the setting, the usual variables, else the system's file."""
+    named = [str(ca_bundle)] if ca_bundle else [os.environ.get(name, "") for name in _CA_VARIABLES]
+    usual = ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem"]
+    return next((Path(name) for name in [*named, *usual] if name and Path(name).is_file()), None)
+
+
+def proxy_environment() -> dict[str, str]:
+    """This host's proxy variables, for what may use the network."""
+    return {name: os.environ[name] for name in PROXY_VARIABLES if os.environ.get(name)}
+
+
+def _environment(home: Path, url: str, ca_bundle: Path | None) -> dict[str, str]:
+    ca_file = host_ca_file(ca_bundle)
+    return {
+        "PATH": os.environ.get("PATH", os.defpath),
+        "HOME": str(home),
+        "LC_ALL": "C",
+        "GIT_CONFIG_NOSYSTEM": "1",
+        "GIT_CONFIG_GLOBAL": str(home / "gitconfig"),
+        "GIT_TERMINAL_PROMPT": "0",
+        "GIT_ASKPASS": "true",
+        "GIT_SSH_COMMAND": "false",
+        "GIT_ALLOW_PROTOCOL": scheme_of(url),
+        "GIT_CEILING_DIRECTORIES": str(home.parent),
+        **({"GIT_SSL_CAINFO": str(ca_file)} if ca_file else {}),
+        **proxy_environment(),
+    }
+
+
+def _run(command: list[str], *, cwd: Path, env: dict[str, str], files: tuple[object, object], timeout_seconds: float) -> int:
+    out, err = files
+    try:
+        process = subprocess.Popen(
+            command,
+            cwd=cwd,
+            env=env,
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=err,
+            start_new_session=True,  # type: ignore[call-overload]
+        )
+    except FileNotFoundError as error:
+        raise Unavailable(
+            "git", "git is not installed on this host.", remedy="Install git, so that branches and tags can be resolved."
+        ) from error
+    try:
+        code: int = process.wait(timeout=timeout_seconds)
+    except subprocess.TimeoutExpired:
+        raise BuildError(BuildCode.FETCH_NETWORK, f"The repository's host did not answer within {timeout_seconds:g} s.") from None
+    finally:
+        # Its helpers (git-remote-https) live in the same group.
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+    return code
+
+
+def _failure(url: str, untrusted_error: str) -> BuildError:
+    name = "/".join(urlsplit(url).path.removesuffix(".git").split("/")[-2:])
+    if _NOT_FOUND.search(untrusted_error):
+        return BuildError(BuildCode.REPO_NOT_FOUND, f"The repository {name} does not exist, or is private.")
+    return BuildError(
+        BuildCode.FETCH_NETWORK, f"The host of the repository {name} cannot be reached.", log_tail=sentence_of(untrusted_error)
+    )
+
+
+def sentence_of(untrusted_error: str) -> str:
+    """The last line of what a tool complained, printable."""
+    lines = [line for line in untrusted_error.strip().splitlines() if line.strip()]
+    return re.sub(r"[^\x20-\x7e]", "?", lines[-1])[:300] if lines else ""

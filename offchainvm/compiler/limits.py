@@ -1,0 +1,45 @@
+"""Every limit of one build, with its unit."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from offchainvm.settings import Settings
+
+
+@dataclass(frozen=True)
+class BuildLimits:
+    """What one build may use; a breach ends it with the code named here."""
+
+    timeout_seconds: int = 300
+    """All phases together (``timeout``)."""
+    idle_seconds: int = 240
+    """Longest silence of the compile phase (``no_output``)."""
+    memory_mb: int = 2048
+    """Memory of the processes of one phase (``out_of_memory``)."""
+    cpus: float = 2.0
+    """Processors: more work is slowed down, not ended."""
+    disk_mb: int = 2048
+    """The target folder, kept in memory (``disk_full``)."""
+    source_mb: int = 256
+    """The checked-out repository, and its packed history (``repo_too_large``)."""
+    source_files: int = 20_000
+    """Files of the repository (``repo_too_large``)."""
+    dependencies_mb: int = 1024
+    """Downloaded and unpacked crates (``disk_full``)."""
+    processes: int = 256
+    """Processes and threads at once (``too_many_processes``)."""
+    log_bytes: int = 1024 * 1024
+    """Log kept by the container engine; what is older is dropped, nothing fails."""
+    module_bytes: int = 16 * 1024 * 1024
+    """The finished module (``artifact_too_large``)."""
+
+    @classmethod
+    def from_settings(cls, settings: Settings) -> BuildLimits:
+        """The limits that an operator has set (COMPILE_TIMEOUT_SECONDS, COMPILE_MEMORY_LIMIT_MB, …)."""
+        return cls(
+            timeout_seconds=settings.compile_timeout_seconds,
+            memory_mb=settings.compile_memory_limit_mb,
+            cpus=settings.compile_cpu_limit,
+            disk_mb=settings.build_disk_mb,
+        )
