@@ -1,0 +1,125 @@
+"""HTTP to the chain's services: urllib3 pools, no proxies from the environment, no retries of its own."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from datetime import datetime, timezone
+from email.utils import parsedate_to_datetime
+from itertools import count
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import urllib3
+from urllib3.exceptions import HTTPError
+
+from offchainvm.near.rpc_answers import RpcTimeout, RpcUnavailable, error_of
+
+_JSON = {"Content-Type": "application/json"}
+_PAUSE_SECONDS = 1.0
+"""After a 429 that names no time."""
+_numbers = count(1)
+
+
+class Pool:
+    """A pool of connections with its time-outs, shared by the endpoints of one client."""
+
+    def __init__(self, *, connect_seconds: float, read_seconds: float, connections: int, ca_bundle: Path | None = None) -> None:
+        # A plain PoolManager reads no proxy from the environment, unlike requests.
+        self._manager = urllib3.PoolManager(
+            num_pools=16,
+            maxsize=connections,
+            timeout=urllib3.Timeout(connect=connect_seconds, read=read_seconds),
+            retries=False,
+            ca_certs=None if ca_bundle is None else str(ca_bundle),
+        )
+
+    def get(self, url: str) -> urllib3.BaseHTTPResponse:
+        return self._manager.request("GET", url, redirect=False)
+
+    def post(self, url: str, body: bytes) -> urllib3.BaseHTTPResponse:
+        return self._manager.request("POST", url, body=body, headers=_JSON, redirect=False)
+
+
+class Endpoint:
+    """One RPC endpoint, how long it is passed over after a failure, and how long it must be left alone after a 429."""
+
+    def __init__(self, url: str, pool: Pool, *, rest_seconds: float) -> None:
+        self._url, self._pool, self._rest_seconds = url, pool, rest_seconds
+        self.name = f"{host_of(url)}#{next(_numbers)}"
+        self.resting_until = -math.inf
+        self._closed_until = -math.inf
+
+    def ask(self, method: str, body: bytes) -> dict[str, Any]:
+        """The ``result`` of one JSON-RPC call.
+
+        Raises:
+            RpcRefused, RpcUnavailable: by the table in ``rpc_answers``.
+        """
+        if (left := self._closed_until - time.monotonic()) > 0:
+            raise RpcUnavailable(self.name, f"{method}: asked us to wait (HTTP 429)", retry_after_seconds=left)
+        try:
+            return self._asked(method, body)
+        except RpcTimeout:
+            raise
+        except RpcUnavailable as error:
+            wished = error.retry_after_seconds
+            self.resting_until = time.monotonic() + (self._rest_seconds if wished is None else wished)
+            raise
+
+    def _asked(self, method: str, body: bytes) -> dict[str, Any]:
+        try:
+            response = self._pool.post(self._url, body)
+        except (HTTPError, OSError) as error:
+            raise RpcUnavailable(self.name, f"{method}: {what_failed(error)}") from error
+        reply = _object(response.data)
+        result = reply.get("result")
+        if "error" not in reply and isinstance(result, dict):
+            return result
+        wished = retry_after(response)
+        if response.status == 429:
+            wished = _PAUSE_SECONDS if wished is None else wished
+            self._closed_until = time.monotonic() + wished
+        raise error_of(reply.get("error"), status=response.status, method=method, endpoint=self.name, retry_after_seconds=wished)
+
+
+def host_of(url: str) -> str:
+    """Scheme and host: all of an URL that may be shown, since paths and queries of providers hold API keys."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.hostname or '?'}" + (f":{parts.port}" if parts.port else "")
+
+
+def what_failed(error: Exception) -> str:
+    """A transport error in words of its class alone: its text would hold the URL, and a key in that."""
+    names = {
+        "ConnectTimeoutError": "no connection within the time-out",
+        "ReadTimeoutError": "no answer within the time-out",
+        "NewConnectionError": "connection refused or host unreachable",
+        "NameResolutionError": "the host's name does not resolve",
+        "SSLError": "TLS failed (an unknown certificate authority? see CA_BUNDLE)",
+    }
+    return names.get(type(error).__name__, f"the connection broke ({type(error).__name__})")
+
+
+def retry_after(response: urllib3.BaseHTTPResponse) -> float | None:
+    """Seconds of a ``Retry-After`` header, which holds seconds or a date; at most five minutes."""
+    text = response.headers.get("Retry-After", "")
+    try:
+        seconds = float(text)
+    except ValueError:
+        try:
+            at = parsedate_to_datetime(text)
+        except ValueError:
+            return None
+        seconds = (at.replace(tzinfo=at.tzinfo or timezone.utc) - datetime.now(timezone.utc)).total_seconds()
+    return min(300.0, max(0.0, seconds)) if math.isfinite(seconds) else None
+
+
+def _object(untrusted_body: bytes) -> dict[str, Any]:
+    try:
+        reply = json.loads(untrusted_body)
+    except (ValueError, RecursionError):
+        return {}
+    return reply if isinstance(reply, dict) else {}
