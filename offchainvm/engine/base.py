@@ -1,0 +1,89 @@
+"""What the rooms above see of an engine: a request, a result, and an ``Executor``."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+from offchainvm.engine.limits import Limits
+from offchainvm.errors import ExecutionError, Status
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+__all__ = ["ExecutionRequest", "ExecutionResult", "Executor", "Limits"]
+
+
+@dataclass(frozen=True)
+class ExecutionRequest:
+    """One execution: ``input`` for the guest, its limits, and the environment variables that it may read."""
+
+    input: bytes
+    limits: Limits
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ExecutionResult:
+    """How an execution ended, and what it used; metrics are kept on failure too.
+
+    ``stdout`` is the output (of either ABI), at most ``limits.output_bytes``; ``stderr`` at most ``limits.stderr_bytes``.
+    ``message`` is one sentence about a failure. ``trap`` is its sub-code when ``status`` is TRAP.
+    ``instructions_used`` never exceeds the limit, and equals it when the status is OUT_OF_FUEL;
+    ``instructions_exact`` is False where the engine was stopped between two counts: then it is the last known count.
+    """
+
+    status: Status
+    limits: Limits
+    message: str = ""
+    exit_code: int | None = None
+    trap: str | None = None
+    stdout: bytes = b""
+    stderr: bytes = b""
+    stdout_truncated: bool = False
+    stderr_truncated: bool = False
+    instructions_used: int = 0
+    instructions_exact: bool = True
+    meter_version: str = ""
+    peak_memory_bytes: int = 0
+    wall_ms: float = 0.0
+    cpu_ms: float = 0.0
+    compile_ms: float = 0.0
+    cache_hit: bool = False
+    engine: str = ""
+    engine_version: str = ""
+    module_sha256: str = ""
+
+    @property
+    def ok(self) -> bool:
+        return self.status is Status.OK
+
+    def raise_for_status(self) -> None:
+        """Raises ``ExecutionError`` unless the execution gave an answer."""
+        if not self.ok:
+            raise ExecutionError(self.status, self.message or self.status.value)
+
+
+class Executor(ABC):
+    """Runs modules. One job at a time; a context manager."""
+
+    @abstractmethod
+    def execute(self, module: Path, request: ExecutionRequest) -> ExecutionResult:
+        """Run the module in the file ``module``.
+
+        Whatever the module does is a status of the result, never an exception.
+        """
+
+    def close(self) -> None:
+        """Give back every process and descriptor. Closing twice is fine."""
+        return
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()

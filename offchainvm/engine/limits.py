@@ -1,0 +1,58 @@
+"""What an execution and a module may use at most."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+KIB = 1024
+MIB = 1024 * KIB
+WASM_PAGE_BYTES = 64 * KIB
+WASM_MEMORY_BYTES_MAX = 4096 * MIB
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Limits of one execution.
+
+    ``instructions`` are executed operators (see ``ExecutionResult.meter_version``), ``memory_bytes`` is linear
+    memory, ``wall_seconds`` the time from the job's first to its last moment in the engine, compilation not counted.
+    """
+
+    instructions: int
+    memory_bytes: int
+    wall_seconds: float
+    output_bytes: int = MIB
+    stderr_bytes: int = 64 * KIB
+
+    def __post_init__(self) -> None:
+        if self.instructions < 0 or self.memory_bytes < 0 or self.wall_seconds <= 0 or self.output_bytes < 0 or self.stderr_bytes < 0:
+            raise ValueError("a limit is negative, or leaves no time")
+
+
+@dataclass(frozen=True)
+class ModuleLimits:
+    """What a module may be before anything compiles it: the sizes that compile bombs are made of."""
+
+    module_bytes: int = 16 * MIB
+    types: int = 10_000
+    functions: int = 50_000
+    function_body_bytes: int = MIB
+    locals_per_function: int = 5_000
+    nesting: int = 1_000
+    imports: int = 1_000
+    exports: int = 10_000
+    globals: int = 10_000
+    tables: int = 16
+    table_elements: int = 1_000_000
+    element_segments: int = 10_000
+    data_segments: int = 10_000
+    data_bytes: int = 16 * MIB
+    memory_bytes: int = WASM_MEMORY_BYTES_MAX
+
+
+@dataclass(frozen=True)
+class CompileLimits:
+    """What the compilation of one module may use."""
+
+    wall_seconds: float = 30.0
+    data_bytes: int = 1024 * MIB

@@ -1,0 +1,66 @@
+"""How deep the blocks of a function nest: the one thing about operators that the static limits need.
+
+Reading operators one by one in Python would take longer than compiling them, so a regular expression of the
+operators' shapes does it at the speed of C, and functions that cannot be deep are not read at all.
+"""
+
+from __future__ import annotations
+
+import re
+
+from offchainvm.engine.binary import Reader, at_most, malformed
+
+_LEB = rb"[\x80-\xff]*[\x00-\x7f]"
+_MEMARG = _LEB + _LEB
+_SIMD = (
+    rb"\xfd(?:[\x00-\x0b]" + _MEMARG + rb"|[\x0c\x0d].{16}|[\x15-\x22].|[\x54-\x5b]" + _MEMARG + rb".|[\x5c\x5d]" + _MEMARG
+    + rb"|[\x0e-\x14\x23-\x53\x5e-\x7f]|[\x80-\xff][\x01-\x07])"
+)  # fmt: skip
+_BULK = rb"\xfc(?:[\x00-\x07]|[\x08\x0a\x0c\x0e]" + _LEB + _LEB + rb"|[\x09\x0b\x0d\x0f-\x11]" + _LEB + rb")"
+_PLAIN = (
+    rb"[\x00\x01\x05\x0f\x1a\x1b\x45-\xc4\xd1]|[\x0c\x0d\x10\x12\x20-\x26\x3f-\x42\xd0\xd2]" + _LEB
+    + rb"|[\x28-\x3e]" + _MEMARG + rb"|[\x11\x13]" + _LEB + _LEB + rb"|\x43.{4}|\x44.{8}|" + _BULK + rb"|" + _SIMD
+)  # fmt: skip
+# At most 500 operators a match bounds the memory that the matcher needs for one step.
+_RUN = re.compile(rb"(?:" + _PLAIN + rb"){0,500}", re.DOTALL)
+_BLOCKS, _END, _BR_TABLE, _SELECT_TYPED = (0x02, 0x03, 0x04), 0x0B, 0x0E, 0x1C
+
+
+def check_nesting(wasm: bytes, start: int, end: int, *, limit: int) -> None:
+    """Refuse the function body ``wasm[start:end]`` (locals included) when its blocks nest deeper than ``limit``.
+
+    Raises:
+        ExecutionError: module_too_complex, or invalid_module for an operator of a proposal that is switched off.
+    """
+    if sum(wasm.count(opcode, start, end) for opcode in _BLOCKS) <= limit:
+        return
+    reader = Reader(wasm, start, end)
+    for _ in range(reader.leb()):
+        reader.leb()
+        reader.skip(1)
+    _walk(reader, limit)
+
+
+def _walk(reader: Reader, limit: int) -> None:
+    depth = 1
+    while depth:
+        before = reader.position
+        reader.position = _end_of_run(reader)
+        if reader.position != before:
+            continue
+        opcode = reader.byte()
+        if opcode in _BLOCKS:
+            reader.leb(35)
+            depth = at_most("nested blocks in one function", depth + 1, limit + 1)
+        elif opcode == _END:
+            depth -= 1
+        elif opcode in (_BR_TABLE, _SELECT_TYPED):
+            for _ in range(reader.leb() + (opcode == _BR_TABLE)):
+                reader.leb()
+        else:
+            raise malformed(f"operator 0x{opcode:02x} is unknown")
+
+
+def _end_of_run(reader: Reader) -> int:
+    match = _RUN.match(reader.data, reader.position, reader.end)
+    return match.end() if match else reader.position
