@@ -1,0 +1,73 @@
+"""The Redis of this house: its scripts, and its absence as an error of ours."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from redis import Redis
+from redis import exceptions as redis_errors
+from redis.commands.core import Script
+
+from offchainvm.errors import Unavailable
+
+PREFIX = "ovm:"
+_FOLDER = Path(__file__).parent / "lua"
+_AWAY = (redis_errors.ConnectionError, redis_errors.TimeoutError, redis_errors.ReadOnlyError, redis_errors.OutOfMemoryError)
+
+
+def new_token() -> str:
+    """A name for one call: the script that saw it before gives the same answer, and changes nothing."""
+    return secrets.token_hex(12)
+
+
+def key(*parts: str) -> str:
+    """A key of this house: ``ovm:part:part``."""
+    return PREFIX + ":".join(parts)
+
+
+def plain(text: str, *, limit: int = 500) -> str:
+    """A text as Redis and a terminal can take it: no lone surrogates, at most ``limit`` characters."""
+    return text[:limit].encode("utf-8", "replace").decode("utf-8")
+
+
+def flat(values: list[str]) -> dict[str, str]:
+    """A hash from the flat list in which scripts return it."""
+    pairs = iter(values)
+    return dict(zip(pairs, pairs, strict=True))
+
+
+@lru_cache(maxsize=None)
+def _source(name: str) -> str:
+    return f"{(_FOLDER / 'common.lua').read_text()}\n{(_FOLDER / f'{name}.lua').read_text()}"
+
+
+@contextmanager
+def reaching_redis() -> Iterator[None]:
+    """Turn 'Redis is away' (unreachable, loading, a replica, full) into ``Unavailable``."""
+    try:
+        yield
+    except _AWAY as error:
+        raise Unavailable("redis", f"Redis does not take the call: {error}.", remedy="Check REDIS_URL and that the server runs.") from error
+
+
+class Server:
+    """Runs the scripts of ``lua/`` by their names: EVALSHA, loaded again where the server forgot them."""
+
+    def __init__(self, redis: Redis) -> None:
+        self.redis = redis
+        self._scripts: dict[str, Script] = {}
+
+    def run(self, name: str, *arguments: str | int | bytes) -> Any:
+        """Run one script; its answer is an integer, a JSON text (decoded here) or None."""
+        script = self._scripts.get(name)
+        if script is None:
+            script = self._scripts[name] = self.redis.register_script(_source(name))
+        with reaching_redis():
+            answer = script(args=arguments)
+        return json.loads(answer) if isinstance(answer, (bytes, str)) else answer
