@@ -1,0 +1,196 @@
+"""Is this process alive, and can it work: a liveness file, and an HTTP server where METRICS_PORT names a port.
+
+*Live* means the process' own loop turned lately (else: restart it). *Ready* means that what it needs answers (else:
+wait, the remedy is elsewhere); each check is named. Without HTTP, ``python -m offchainvm.health`` judges the liveness
+files of this host's user, as a container's health check does.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+from offchainvm.errors import OffchainVMError
+from offchainvm.logs import get_logger
+
+log = get_logger()
+
+STALE_SECONDS = 60.0
+_REQUEST_SECONDS = 5.0
+
+
+@dataclass(frozen=True)
+class CheckResult:
+    """One named check: ``detail`` says what is wrong, ``remedy`` what to do; both empty when ``ok``."""
+
+    name: str
+    ok: bool
+    detail: str = ""
+    remedy: str = ""
+
+
+_checks: dict[str, Callable[[], object]] = {}
+_last_touch: dict[str, float] = {}
+
+
+def liveness_folder() -> Path:
+    """Where the liveness files of this user's processes are: OFFCHAINVM_LIVE_DIR, else below the temporary folder."""
+    named = os.environ.get("OFFCHAINVM_LIVE_DIR")
+    return Path(named) if named else Path(tempfile.gettempdir()) / f"offchainvm-live-{os.getuid()}"
+
+
+def liveness_file(name: str) -> Path:
+    """The file of the process ``name`` (any text: what no file name can hold is replaced)."""
+    return liveness_folder() / re.sub(r"[^A-Za-z0-9@._-]|^\.+", "_", name)
+
+
+def touch(name: str) -> None:
+    """Say that the loop of process ``name`` turned just now. Never raises: a full disk must not end a healthy process."""
+    _last_touch[name] = time.monotonic()
+    file = liveness_file(name)
+    try:
+        file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        file.write_text(_identity(os.getpid()))
+    except OSError as error:
+        log.warning("The liveness file cannot be written.", action="touch_liveness", file=str(file), error=error.strerror)
+
+
+def add_check(name: str, check: Callable[[], object]) -> None:
+    """Part of *ready*: ``check`` returns when all is well, and raises what is wrong (OffchainVMError brings its remedy)."""
+    _checks[name] = check
+
+
+def live() -> list[CheckResult]:
+    """One result for each loop of this process that ever turned."""
+    now = time.monotonic()
+    return [_loop_result(name, now - at) for name, at in _last_touch.items()]
+
+
+def ready() -> list[CheckResult]:
+    """Every check that was added, run now, besides those of ``live``."""
+    return live() + [_run(name, check) for name, check in list(_checks.items())]
+
+
+def _loop_result(name: str, age_seconds: float) -> CheckResult:
+    if age_seconds <= STALE_SECONDS:
+        return CheckResult(name, ok=True)
+    return CheckResult(
+        name, ok=False, detail=f"Its loop last turned {age_seconds:.0f} s ago.", remedy="Restart the process; its jobs are safe."
+    )
+
+
+def _run(name: str, check: Callable[[], object]) -> CheckResult:
+    try:
+        check()
+    except OffchainVMError as error:
+        return CheckResult(name, ok=False, detail=error.sentence, remedy=error.remedy)
+    except Exception as error:  # a check that breaks is a check that failed
+        return CheckResult(name, ok=False, detail=f"The check broke: {type(error).__name__}.", remedy="See the log of this process.")
+    return CheckResult(name, ok=True)
+
+
+class HealthServer:
+    """``/health/live`` and ``/health/ready`` on one port: 200 or 503, and JSON with each check."""
+
+    def __init__(self, port: int, *, name: str) -> None:
+        handler = type("Handler", (_Handler,), {"process_name": name})
+        self._server = ThreadingHTTPServer(("", port), handler)
+        self._server.daemon_threads = True
+        self._thread = threading.Thread(target=self._server.serve_forever, name="health", daemon=True)
+        self._thread.start()
+
+    @property
+    def port(self) -> int:
+        return int(self._server.server_address[1])
+
+    def stop(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+
+def serve(port: int, *, name: str) -> HealthServer | None:
+    """Serve the health of this process on ``port``; 0 means not at all.
+
+    A port that is taken is no reason to stop working: several processes of a host may share one configuration.
+    """
+    if not port:
+        return None
+    try:
+        return HealthServer(port, name=name)
+    except OSError as error:
+        log.warning("No health server: the port cannot be had. Give this process a METRICS_PORT of its own.",
+                    action="serve_health", port=port, error=error.strerror)  # fmt: skip
+        return None
+
+
+class _Handler(BaseHTTPRequestHandler):
+    process_name = ""
+    timeout = _REQUEST_SECONDS
+
+    def do_GET(self) -> None:
+        probe = {"/health/live": live, "/health/ready": ready}.get(self.path.partition("?")[0])
+        if probe is None:
+            return self._answer(404, {"error": "There are /health/live and /health/ready."})
+        results = probe()
+        ok = all(result.ok for result in results)
+        body = {"process": self.process_name, "ok": ok, "checks": [vars(result) for result in results]}
+        return self._answer(200 if ok else 503, body)
+
+    do_HEAD = do_GET  # noqa: N815 -- the name that http.server looks for
+
+    def _answer(self, status: int, body: dict[str, Any]) -> None:
+        text = json.dumps(body).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(text)))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(text)
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Nothing: a probe every few seconds is no event."""
+
+
+def _identity(pid: int) -> str:
+    """``pid start-time``: a process id alone comes again, in a container that restarts most of all. Empty when there is none."""
+    try:
+        # The name of the program stands in parentheses and may hold spaces; the start time is the 20th field after it.
+        return f"{pid} {Path(f'/proc/{pid}/stat').read_text().rpartition(')')[2].split()[19]}"
+    except OSError:
+        return f"{pid} -" if not Path("/proc/self").exists() else ""
+
+
+def _problems_of_this_host() -> list[str]:
+    now, problems, living = time.time(), [], 0
+    for file in liveness_folder().glob("*"):
+        pid = file.read_text().partition(" ")[0]
+        if not pid.isdigit() or _identity(int(pid)) != file.read_text():
+            continue  # an earlier process that was killed left it
+        living += 1
+        age_seconds = now - file.stat().st_mtime
+        if age_seconds > STALE_SECONDS:
+            problems.append(f"{file.name}: its loop last turned {age_seconds:.0f} s ago")
+    return problems if living else [f"no living process has a file in {liveness_folder()}"]
+
+
+def main() -> int:
+    """Exit code 0 when processes of this host's user live and each one's loop turns; else 1 and a line that says which does not."""
+    problems = _problems_of_this_host()
+    if problems:
+        print("; ".join(problems), file=sys.stderr)
+    return 1 if problems else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

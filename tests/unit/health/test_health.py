@@ -1,0 +1,93 @@
+"""Live, ready, and what a process without HTTP shows."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from offchainvm import health
+from offchainvm.errors import Unavailable
+
+
+@pytest.fixture(autouse=True)
+def _fresh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OFFCHAINVM_LIVE_DIR", str(tmp_path / "live"))
+    monkeypatch.setattr(health, "_checks", {})
+    monkeypatch.setattr(health, "_last_touch", {})
+
+
+def test_a_process_that_never_told_is_not_called_dead() -> None:
+    assert health.live() == []
+
+
+def test_a_loop_that_turns_is_live_and_one_that_stopped_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    health.touch("execute@one")
+    assert [check.ok for check in health.live()] == [True]
+    later = time.monotonic() + health.STALE_SECONDS + 1
+    monkeypatch.setattr(time, "monotonic", lambda: later)
+    (check,) = health.live()
+    assert (check.name, check.ok) == ("execute@one", False)
+    assert "Restart" in check.remedy
+
+
+def test_a_failed_check_brings_its_remedy() -> None:
+    def redis_away() -> None:
+        raise Unavailable("redis", "Redis does not answer.", remedy="Start it.")
+
+    health.add_check("redis", redis_away)
+    health.add_check("disk", lambda: True)
+    assert [(check.name, check.ok, check.detail, check.remedy) for check in health.ready()] == [
+        ("redis", False, "Redis does not answer.", "Start it."),
+        ("disk", True, "", ""),
+    ]
+
+
+def test_a_check_that_breaks_failed_and_shows_no_value() -> None:
+    def broken() -> None:
+        raise KeyError("s3cret")
+
+    health.add_check("odd", broken)
+    (check,) = health.ready()
+    assert not check.ok
+    assert "s3cret" not in check.detail + check.remedy
+
+
+def test_the_file_of_a_name_stays_in_its_folder(tmp_path: Path) -> None:
+    health.touch("../../etc/passwd")
+    assert [file.name for file in (tmp_path / "live").iterdir()] == ["__.._etc_passwd"]
+
+
+def test_a_folder_that_cannot_be_written_ends_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("OFFCHAINVM_LIVE_DIR", str(tmp_path / "file" / "below"))
+    health.touch("one")
+    assert health.live()[0].ok
+
+
+def test_the_health_check_without_http(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert health.main() == 1
+    assert "no living process" in capsys.readouterr().err
+    health.touch("bridge")
+    health.touch("execute@one")
+    assert health.main() == 0
+    old = time.time() - health.STALE_SECONDS - 5
+    os.utime(health.liveness_file("bridge"), (old, old))
+    assert health.main() == 1
+    assert "bridge: its loop last turned" in capsys.readouterr().err
+
+
+def test_the_file_of_a_killed_process_is_not_judged() -> None:
+    health.touch("old")
+    file = health.liveness_file("old")
+    file.write_text(f"{os.getpid()} 1")  # the same process id, started at another time
+    os.utime(file, (1, 1))
+    assert health.main() == 1
+    health.touch("new")
+    assert health.main() == 0
+
+
+def test_no_port_means_no_server() -> None:
+    assert health.serve(0, name="bridge") is None
