@@ -297,6 +297,19 @@ def _text_or_problem(row: SettingInfo, layers: tuple[Mapping[str, str], ...]) ->
         return "", f"{row.name}_FILE: cannot be read ({getattr(error, 'strerror', None) or error}). Name a readable file."
 
 
+def load_only(names: Iterable[str], *, environ: Mapping[str, str] | None = None, env_file: Path | None = None) -> Settings:
+    """The settings ``names`` (field names) of this machine, the rest at their defaults: for tools that serve no role.
+
+    Raises:
+        SettingsError: a value does not hold.
+    """
+    if environ is None:
+        environ, env_file = os.environ, env_file or Path(os.environ.get("OFFCHAINVM_ENV_FILE", ".env"))
+    variables = {**(dotenv_values(env_file) if env_file else {}), **environ}
+    given: dict[str, Any] = {name: text for name in names if (text := (variables.get(name.upper()) or "").strip())}
+    return load([], environ={}, **given)
+
+
 def _row(name: str, field: FieldInfo) -> SettingInfo:
     extra: Any = field.json_schema_extra
     secret = extra["secret"] or "Secret" in str(field.annotation) or "Secret" in str(field.metadata)
