@@ -1,0 +1,155 @@
+"""The disk cache of modules: bytes by source key, with the SHA-256 of the bytes in the file's name and checked at every read.
+
+    folder/SOURCE_KEY.SHA256.wasm
+
+A source key names a source, not the bytes, and the Coordinator's own cache may hold rubbish under it: what comes in is
+checked as a module before it gets a name here. Processes share the folder: files appear by rename, the least
+recently used go first.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import tempfile
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from offchainvm.coordinator import Coordinator
+from offchainvm.engine.module import check_module
+from offchainvm.errors import ExecutionError, JobCode, JobError, TooLarge
+from offchainvm.logs import get_logger
+
+log = get_logger()
+
+MODULE_MAX_BYTES = 64 * 1024 * 1024
+"""More than any engine here takes; bounds what one download may bring."""
+_HEX_64 = re.compile(r"[0-9a-f]{64}")
+_IN_USE_SECONDS = 60
+"""What was handed out this recently is not removed: an engine may be about to open it."""
+
+
+@dataclass(frozen=True)
+class CachedModule:
+    """A module on this host's disk, checked a moment ago."""
+
+    path: Path
+    sha256: str
+    size: int
+
+
+class ModuleCache:
+    """Modules by source key, at most ``max_bytes`` of them, downloaded where they are not here."""
+
+    def __init__(self, folder: Path, *, max_bytes: int, coordinator: Coordinator) -> None:
+        self._folder, self._max_bytes, self._coordinator = folder, max_bytes, coordinator
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+
+    def fetch(self, source_key: str, sha256: str | None = None) -> CachedModule:
+        """The module of a source key, with exactly the bytes of ``sha256`` where that is known.
+
+        Raises:
+            JobError: ``wasm_unavailable``: the Coordinator has none, or rubbish, or other bytes.
+            Unavailable: the Coordinator is away.
+        """
+        _check_key(source_key)
+        return self._on_disk(source_key, sha256) or self._downloaded(source_key, sha256)
+
+    def put(self, source_key: str, wasm: bytes) -> CachedModule:
+        """Keep a module that was just built.
+
+        Raises:
+            ExecutionError: it is not a module that the engines take.
+        """
+        _check_key(source_key)
+        info = check_module(wasm)
+        path = self._folder / f"{source_key}.{info.sha256}.wasm"
+        _write_atomically(path, wasm)
+        self._make_room()
+        return CachedModule(path, info.sha256, len(wasm))
+
+    def _on_disk(self, source_key: str, sha256: str | None) -> CachedModule | None:
+        for path in self._files_of(source_key, sha256):
+            named, data = path.name.split(".")[1], _read(path)
+            if data is None:
+                continue
+            if hashlib.sha256(data).hexdigest() == named:
+                with suppress(OSError):
+                    os.utime(path)
+                return CachedModule(path, named, len(data))
+            log.error("cached module does not have its own bytes any more", action="drop_cached_module", source_key=source_key)
+            path.unlink(missing_ok=True)
+        return None
+
+    def _files_of(self, source_key: str, sha256: str | None) -> list[Path]:
+        if sha256 is not None:
+            return [self._folder / f"{source_key}.{sha256}.wasm"]
+        return sorted(self._folder.glob(f"{source_key}.*.wasm"), key=_last_use, reverse=True)
+
+    def _downloaded(self, source_key: str, sha256: str | None) -> CachedModule:
+        try:
+            untrusted_wasm = self._coordinator.download(source_key, max_bytes=min(self._max_bytes, MODULE_MAX_BYTES))
+        except TooLarge as error:
+            raise _unavailable(source_key, error.sentence) from error
+        if untrusted_wasm is None:
+            raise _unavailable(source_key, "the Coordinator has none")
+        if sha256 not in (None, hashlib.sha256(untrusted_wasm).hexdigest()):
+            raise _unavailable(source_key, "the Coordinator has other bytes than those that were built")
+        try:
+            return self.put(source_key, untrusted_wasm)
+        except ExecutionError as error:
+            reason = f"the Coordinator has {len(untrusted_wasm)} bytes that are no usable module ({error.text})"
+            raise _unavailable(source_key, reason) from error
+
+    def _make_room(self) -> None:
+        """Remove the least recently used beyond ``max_bytes``, but nothing that may be about to be opened."""
+        files = [(stat.st_mtime, stat.st_size, path) for path in self._folder.glob("*.wasm") if (stat := _stat(path))]
+        total, before = sum(size for _, size, _ in files), time.time() - _IN_USE_SECONDS
+        for used_at, size, path in sorted(files):
+            if total <= self._max_bytes or used_at > before:
+                return
+            path.unlink(missing_ok=True)
+            total -= size
+
+
+def _check_key(source_key: str) -> None:
+    # It becomes part of a path.
+    if not _HEX_64.fullmatch(source_key):
+        raise ValueError("a source key is 64 hex characters")
+
+
+def _unavailable(source_key: str, reason: str) -> JobError:
+    return JobError(JobCode.WASM_UNAVAILABLE, f"no module for {source_key}: {reason}")
+
+
+def _write_atomically(path: Path, data: bytes) -> None:
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=".new-")
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def _read(path: Path) -> bytes | None:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return None
+
+
+def _stat(path: Path) -> os.stat_result | None:
+    try:
+        return path.stat()
+    except FileNotFoundError:
+        return None
+
+
+def _last_use(path: Path) -> float:
+    stat = _stat(path)
+    return stat.st_mtime if stat else 0.0
