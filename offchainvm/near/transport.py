@@ -43,6 +43,23 @@ class Pool:
         return self._manager.request("POST", url, body=body, headers=_JSON, redirect=False)
 
 
+class Gate:
+    """Keeps a service that answered 429 from being asked before the time it named."""
+
+    def __init__(self) -> None:
+        self._closed_until = -math.inf
+
+    def close(self, wished_seconds: float | None) -> float:
+        """Close for the time that the service wishes, else for a second; returns that time."""
+        seconds = _PAUSE_SECONDS if wished_seconds is None else wished_seconds
+        self._closed_until = time.monotonic() + seconds
+        return seconds
+
+    def seconds_left(self) -> float:
+        """0 when open."""
+        return max(0.0, self._closed_until - time.monotonic())
+
+
 class Endpoint:
     """One RPC endpoint, how long it is passed over after a failure, and how long it must be left alone after a 429."""
 
@@ -50,7 +67,7 @@ class Endpoint:
         self._url, self._pool, self._rest_seconds = url, pool, rest_seconds
         self.name = f"{host_of(url)}#{next(_numbers)}"
         self.resting_until = -math.inf
-        self._closed_until = -math.inf
+        self._gate = Gate()
 
     def ask(self, method: str, body: bytes) -> dict[str, Any]:
         """The ``result`` of one JSON-RPC call.
@@ -58,7 +75,7 @@ class Endpoint:
         Raises:
             RpcRefused, RpcUnavailable: by the table in ``rpc_answers``.
         """
-        if (left := self._closed_until - time.monotonic()) > 0:
+        if left := self._gate.seconds_left():
             raise RpcUnavailable(self.name, f"{method}: asked us to wait (HTTP 429)", retry_after_seconds=left)
         try:
             return self._asked(method, body)
@@ -80,8 +97,7 @@ class Endpoint:
             return result
         wished = retry_after(response)
         if response.status == 429:
-            wished = _PAUSE_SECONDS if wished is None else wished
-            self._closed_until = time.monotonic() + wished
+            wished = self._gate.close(wished)
         raise error_of(reply.get("error"), status=response.status, method=method, endpoint=self.name, retry_after_seconds=wished)
 
 

@@ -1,0 +1,251 @@
+"""The block service: final blocks by height (wire.md §3).
+
+A height that consensus skipped and one that is not there yet are told apart: the first is passed, the second waited for.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qsl, urlencode, urljoin, urlsplit, urlunsplit
+
+import urllib3
+from pydantic import SecretStr
+from urllib3.exceptions import HTTPError, ReadTimeoutError
+
+from offchainvm.errors import OffchainVMError, Refused, Unauthorized, Unavailable
+from offchainvm.logs import get_logger
+from offchainvm.near.transport import Gate, Pool, host_of, retry_after, what_failed
+
+log = get_logger()
+_REDIRECTS = 5
+_FOR_EVER = frozenset({"BLOCK_HEIGHT_TOO_LOW", "BLOCK_HEIGHT_TOO_HIGH"})
+
+
+class NoBlock(str, Enum):
+    """Why a height has no block to read."""
+
+    SKIPPED = "skipped"
+    """Consensus skipped it: there will never be one."""
+    NOT_YET = "not_yet"
+    """Not produced or not indexed yet: ask again."""
+
+
+SKIPPED, NOT_YET = NoBlock.SKIPPED, NoBlock.NOT_YET
+
+
+@dataclass(frozen=True)
+class Block:
+    """One final block, its shards still unread."""
+
+    height: int
+    hash: str
+    prev_hash: str
+    prev_height: int | None
+    untrusted_shards: Sequence[Any] = field(repr=False, default=())
+
+
+class BlockService:
+    """A client of the block service; safe to share between threads.
+
+    Args:
+        url: ``NEARDATA_API_URL``, to which ``/{height}`` is appended.
+        api_key: goes into the query, since a header would be lost on redirects; never to another site, never logged.
+        read_seconds: near the head the service holds a request back; no answer in this time means not yet.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        api_key: SecretStr | None = None,
+        connect_seconds: float = 3.0,
+        read_seconds: float = 15.0,
+        connections: int = 8,
+        ca_bundle: Path | None = None,
+    ) -> None:
+        self._url = url.rstrip("/")
+        self._api_key = api_key.get_secret_value() if api_key else ""
+        self._pool = Pool(connect_seconds=connect_seconds, read_seconds=read_seconds, connections=connections, ca_bundle=ca_bundle)
+        self.name = f"block service {host_of(url)}"
+        self._gate = Gate()
+
+    def block(self, height: int) -> Block | NoBlock:
+        """The final block at ``height``.
+
+        Raises:
+            Unavailable: no statement (unreachable, 429, 5xx, a broken body); Unauthorized: the API key;
+            Refused: no block of this chain has such a height, a wrong setting.
+        """
+        try:
+            response = self._get(f"{self._url}/{height}")
+        except _NoAnswerYet:
+            return NOT_YET
+        if response.status == 404:
+            return self._absent(height, response.data)
+        return self._block(height, response.data)
+
+    def last_final_height(self) -> int:
+        """Height of the newest final block that the service has.
+
+        Raises:
+            Unavailable, Unauthorized, Refused.
+        """
+        try:
+            response = self._get(f"{self._url.rpartition('/')[0]}/last_block/final", stop=re.compile(r"/block/(\d+)$"))
+        except _NoAnswerYet:
+            raise Unavailable(self.name, "no answer within the time-out") from None
+        if response.status == 302:
+            return _height_in(response.headers["Location"])
+        if response.status == 404:
+            raise Refused("the block service knows no last block", status=404, remedy="Check NEARDATA_API_URL.")
+        return self._header(self._json(response.data)).height
+
+    def _absent(self, height: int, untrusted_body: bytes) -> NoBlock:
+        try:
+            reply = json.loads(untrusted_body)
+        except ValueError:
+            return NOT_YET
+        if isinstance(reply, dict) and reply.get("type") in _FOR_EVER:
+            raise Refused(
+                f"height {height}: {reply['type']}", status=404, remedy="Check START_BLOCK_HEIGHT, and NEARDATA_API_URL for the network."
+            )
+        return NOT_YET
+
+    def _block(self, height: int, untrusted_body: bytes) -> Block | NoBlock:
+        reply = self._json(untrusted_body)
+        if reply is None:
+            return SKIPPED
+        block = self._header(reply)
+        if block.height != height:
+            raise Unavailable(self.name, f"asked for height {height}, got {block.height}")
+        return block
+
+    def _header(self, untrusted_block: Any) -> Block:
+        try:
+            return _parsed(untrusted_block)
+        except (KeyError, TypeError, ValueError, AttributeError):
+            raise Unavailable(self.name, "the body is no block") from None
+
+    def _json(self, untrusted_body: bytes) -> Any:
+        try:
+            reply = json.loads(untrusted_body)
+        except (ValueError, RecursionError):
+            raise Unavailable(self.name, "the body is not JSON, or was cut off") from None
+        if reply is not None and not isinstance(reply, dict):
+            raise Unavailable(self.name, "the body is no block")
+        return reply
+
+    def _get(self, url: str, *, stop: re.Pattern[str] | None = None) -> urllib3.BaseHTTPResponse:
+        """A response of 200 or 404, redirects followed; or the redirect to a path that ``stop`` matches."""
+        for _ in range(_REDIRECTS):
+            response = self._once(url)
+            if response.status not in {301, 302, 303, 307, 308}:
+                return self._checked(response)
+            target = urljoin(url, response.headers.get("Location", ""))
+            if stop and stop.search(urlsplit(target).path):
+                return response
+            url = target
+        raise Unavailable(self.name, "too many redirects")
+
+    def _once(self, url: str) -> urllib3.BaseHTTPResponse:
+        if left := self._gate.seconds_left():
+            raise Unavailable(self.name, "asked us to wait (HTTP 429)", retry_after_seconds=left)
+        try:
+            return self._pool.get(self._with_api_key(url))
+        except ReadTimeoutError:
+            raise _NoAnswerYet from None
+        except (HTTPError, OSError) as error:
+            # Without its cause: urllib3's texts may hold the URL, and the API key in it.
+            raise Unavailable(self.name, what_failed(error), remedy="Check NEARDATA_API_URL.") from None
+
+    def _checked(self, response: urllib3.BaseHTTPResponse) -> urllib3.BaseHTTPResponse:
+        status, wished = response.status, retry_after(response)
+        if status in {200, 404}:
+            return response
+        if status in {401, 403}:
+            raise Unauthorized("the block service refuses our API key", status=status, remedy="Check NEARDATA_API_KEY.")
+        if status == 429:
+            wished = self._gate.close(wished)
+        elif status < 500:
+            raise Refused(f"the block service answers HTTP {status}", status=status, remedy="Check NEARDATA_API_URL.")
+        raise Unavailable(self.name, f"HTTP {status}", retry_after_seconds=wished)
+
+    def _with_api_key(self, url: str) -> str:
+        """``url`` with the API key, where it stays on the site that the key is for."""
+        parts, home = urlsplit(url), urlsplit(self._url)
+        query = [item for item in parse_qsl(parts.query) if item[0] != "apiKey"]
+        if not self._api_key or parts.scheme != home.scheme or _site(parts.hostname) != _site(home.hostname):
+            return url
+        return urlunsplit(parts._replace(query=urlencode([*query, ("apiKey", self._api_key)])))
+
+
+class _NoAnswerYet(Exception):
+    """The service held the request back for longer than we read."""
+
+
+def fastnear_url(block_service_url: str) -> str:
+    """The source of the newest height that belongs to a block service, where FASTNEAR_API_URL names none."""
+    return "https://api.fastnear.com/status" if "mainnet" in host_of(block_service_url) else "https://test.api.fastnear.com/status"
+
+
+class HeightService:
+    """The newest height, from a ``status`` page with a ``sync_block_height`` (FASTNEAR_API_URL)."""
+
+    def __init__(self, url: str, *, connect_seconds: float = 3.0, read_seconds: float = 5.0, ca_bundle: Path | None = None) -> None:
+        self._url, self.name = url, f"height service {host_of(url)}"
+        self._pool = Pool(connect_seconds=connect_seconds, read_seconds=read_seconds, connections=1, ca_bundle=ca_bundle)
+
+    def newest_height(self) -> int:
+        """Raises: Unavailable."""
+        try:
+            response = self._pool.get(self._url)
+            return int(json.loads(response.data)["sync_block_height"])
+        except (HTTPError, OSError) as error:
+            raise Unavailable(self.name, what_failed(error)) from None
+        except (ValueError, TypeError, KeyError):
+            raise Unavailable(self.name, f"HTTP {response.status} without a sync_block_height") from None
+
+
+def newest_height(sources: Sequence[Callable[[], int]]) -> int:
+    """The newest height, from the first of ``sources`` that answers (wire.md §3 names their order).
+
+    Raises:
+        Unavailable: none answers; the error of the last.
+    """
+    first, *others = sources
+    try:
+        return first()
+    except OffchainVMError as error:
+        if not others:
+            raise
+        log.debug("Source of the newest height failed", action="height_source_failed", error=error.sentence)
+    return newest_height(others)
+
+
+def _parsed(untrusted_block: Any) -> Block:
+    """Raises: KeyError, TypeError, ValueError, AttributeError: it is no block."""
+    header = untrusted_block["block"]["header"]
+    prev_height = header.get("prev_height")
+    return Block(
+        height=int(header["height"]),
+        hash=str(header["hash"]),
+        prev_hash=str(header["prev_hash"]),
+        prev_height=None if prev_height is None else int(prev_height),
+        untrusted_shards=untrusted_block.get("shards") or (),
+    )
+
+
+def _height_in(location: str) -> int:
+    return int(urlsplit(location).path.rpartition("/")[2])
+
+
+def _site(host: str | None) -> str:
+    """The part of a host's name that one owner holds: its last two labels; an address as it is."""
+    name = host or ""
+    return name if re.fullmatch(r"[0-9.]+|.*:.*", name) else ".".join(name.split(".")[-2:])

@@ -1,0 +1,161 @@
+"""Nonces and locks of the operator's keys, by public key: no secret is known here.
+
+Signing and sending of one key go one after the other, under a lock of milliseconds; the nonce comes from one script that
+checks that lock, so that a process which slept through its lock's end cannot sign (near.md, "Keys and nonces").
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from redis import Redis
+
+from offchainvm.errors import Unavailable
+
+NONCES_PER_HEIGHT = 1_000_000
+"""The chain refuses a nonce at or over this times the height; a chunk producer drops it without a word."""
+MARGIN = 1_000
+_LARGEST = 2**53
+"""Lua counts in doubles: whole numbers are exact up to here (height 9 × 10^9)."""
+_LUA = Path(__file__).parent / "lua"
+
+
+class KeyBusy(Unavailable):
+    """Another process is signing with this key right now."""
+
+    code = "key_busy"
+
+
+class KeyHeld(Unavailable):
+    """This key must not sign until what it has in flight is over."""
+
+    code = "key_held"
+
+
+class LeaseLost(Unavailable):
+    """The key's lock ran out or was taken over: nothing may be signed under it."""
+
+    code = "key_lease_lost"
+
+
+class NonceAhead(Unavailable):
+    """The next nonce is too large for the chain's height: wait for blocks."""
+
+    code = "nonce_ahead"
+
+
+@dataclass(frozen=True)
+class KeyLease:
+    """The right to sign with one key, until its time runs out."""
+
+    public_key: str
+    token: str
+    fence: int
+    """Rises by one with every lease of this key."""
+
+
+class Nonces:
+    """Nonces of one account's keys on one network.
+
+    Args:
+        redis: the only state; several processes share it.
+        network: the chain's id; with ``account_id`` it keeps the keys of different installations apart.
+    """
+
+    def __init__(self, redis: Redis, *, network: str, account_id: str) -> None:
+        self._redis, self._scope = redis, f"{network}/{account_id}"
+        self._lock, self._renew, self._unlock, self._nonce, self._floor = (
+            redis.register_script((_LUA / f"{name}.lua").read_text()) for name in ("lock", "renew", "unlock", "nonce", "floor")
+        )
+
+    @contextmanager
+    def lock(self, public_key: str, *, ttl_seconds: float = 10.0, wait_seconds: float = 0.0) -> Iterator[KeyLease]:
+        """Hold the key's lock; it ends by itself after ``ttl_seconds``, should this process die.
+
+        Raises:
+            KeyBusy: another holds it, for all of ``wait_seconds``.
+        """
+        lease = self._acquire(public_key, ttl_seconds, wait_seconds)
+        try:
+            yield lease
+        finally:
+            self._unlock(keys=[self._key(public_key)], args=[lease.token])
+
+    def renew(self, lease: KeyLease, *, ttl_seconds: float = 10.0) -> bool:
+        """Prolong a lease; False when it is lost: then nothing may be sent under it."""
+        return bool(self._renew(keys=[self._key(lease.public_key)], args=[lease.token, _milliseconds(ttl_seconds)]))
+
+    def next(self, lease: KeyLease, *, floor: int = 0, final_height: int) -> int:
+        """The next nonce of the lease's key. It is never given back: gaps are fine.
+
+        Args:
+            floor: the access key's nonce as the chain last showed it.
+            final_height: height of a final block.
+
+        Raises:
+            LeaseLost, KeyHeld, NonceAhead.
+        """
+        lowest, limit = NONCES_PER_HEIGHT * final_height, NONCES_PER_HEIGHT * (final_height + 1) - MARGIN
+        if max(limit, floor) >= _LARGEST:
+            raise NonceAhead("NEAR", f"a nonce over {floor} is larger than this program can count")
+        # The call's own token: redis-py repeats a script whose answer was lost.
+        arguments: list[str | int] = [lease.token, secrets.token_hex(8), lease.public_key, floor, lowest, limit]
+        verdict, value = self._nonce(keys=[self._key(lease.public_key), self._held_key], args=arguments)
+        return int(value) if _text(verdict) == "nonce" else _refuse(_text(verdict), lease.public_key, _text(value))
+
+    def raise_floor(self, public_key: str, nonce: int) -> None:
+        """No later nonce is at or under ``nonce``: from ``InvalidNonce`` (its ``ak_nonce``) or from a journal."""
+        if nonce < _LARGEST:
+            self._floor(keys=[self._key(public_key)], args=[nonce])
+
+    def hold(self, public_key: str, reason: str) -> bool:
+        """Let the key sign nothing until ``unhold``; True when it was not held before."""
+        return bool(self._redis.hsetnx(self._held_key, public_key, reason))
+
+    def unhold(self, public_key: str) -> bool:
+        """Let the key sign again; True when it was held."""
+        return bool(self._redis.hdel(self._held_key, public_key))
+
+    def held(self) -> dict[str, str]:
+        """The keys of this account that are held, and why."""
+        rows: Any = self._redis.hgetall(self._held_key)
+        return {_text(key): _text(reason) for key, reason in rows.items()}
+
+    @property
+    def _held_key(self) -> str:
+        return f"ovm:keys-held:{self._scope}"
+
+    def _key(self, public_key: str) -> str:
+        return f"ovm:key:{self._scope}/{public_key}"
+
+    def _acquire(self, public_key: str, ttl_seconds: float, wait_seconds: float) -> KeyLease:
+        token, end = secrets.token_hex(16), time.monotonic() + wait_seconds
+        while True:
+            fence = int(self._lock(keys=[self._key(public_key)], args=[token, _milliseconds(ttl_seconds)]))
+            if fence:
+                return KeyLease(public_key=public_key, token=token, fence=fence)
+            if time.monotonic() >= end:
+                raise KeyBusy("NEAR key", f"another process signs with {public_key}", retry_after_seconds=0.05)
+            time.sleep(0.005)
+
+
+def _refuse(verdict: str, public_key: str, value: str) -> int:
+    if verdict == "held":
+        raise KeyHeld("NEAR key", f"{public_key} is held: {value}")
+    if verdict == "ahead":
+        raise NonceAhead("NEAR", f"nonce {value} of {public_key} is too large for the chain's height", retry_after_seconds=1.0)
+    raise LeaseLost("NEAR key", f"the lock of {public_key} is lost")
+
+
+def _milliseconds(seconds: float) -> int:
+    return max(1, round(seconds * 1000))
+
+
+def _text(value: Any) -> str:
+    return value.decode() if isinstance(value, bytes) else str(value)
