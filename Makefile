@@ -73,9 +73,10 @@ image: $(STAMP) ## The worker's image, its packages fetched here because a build
 docs: $(STAMP) ## The pages that are written by programs
 	@$(RUN)/python docs/settings_page.py
 
-lock: $(VENV)/.lock-tools ## requirements.lock anew, from pyproject.toml
+# With Python 3.11: uv asks near-api-py's ed25519 for its metadata by building it, and it does not build from 3.12 on.
+lock: $(VENV)/.lock-tools ## requirements.lock anew, from pyproject.toml (needs a Python 3.11 or 3.10)
 	@UV_CUSTOM_COMPILE_COMMAND="make lock" $(VENV)/.lock-tools/bin/uv pip compile --quiet --universal --python-version 3.10 \
-		--python "$$(deploy/setup/find-python-for-lock)" --generate-hashes --no-annotate --no-emit-index-url --extra dev pyproject.toml \
+		--python "$$(VERSIONS='3.11 3.10' deploy/setup/find-python)" --generate-hashes --no-annotate --no-emit-index-url --extra dev pyproject.toml \
 		--output-file requirements.lock
 	@! grep -n '://' requirements.lock
 
