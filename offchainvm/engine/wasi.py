@@ -83,7 +83,8 @@ class Wasi:
     """State and host functions of one guest.
 
     ``stdout`` and ``stderr`` collect what the guest wrote; more than ``output_bytes`` ends the guest, more than
-    ``stderr_bytes`` is dropped. ``deadline`` is on the clock of ``time.monotonic``.
+    ``stderr_bytes`` is dropped. Without ``output_bytes``, stdout is not the guest's answer and goes to stderr.
+    ``deadline`` is on the clock of ``time.monotonic``.
     """
 
     def __init__(
@@ -93,7 +94,7 @@ class Wasi:
         charge: Callable[[int], None],
         stdin: bytes,
         environment: Mapping[str, str],
-        output_bytes: int,
+        output_bytes: int | None,
         stderr_bytes: int,
         deadline: float,
     ) -> None:
@@ -186,22 +187,23 @@ class Wasi:
         total = 0
         for pointer, size in self._vectors(vectors, count):
             self._spend(size)
-            self._collect(fd, self._memory.read(pointer, size))
+            self._memory.read(pointer + size, 0)
+            self._collect(fd, pointer, size)
             total += size
         self._write_u32(written, total & 0xFFFFFFFF)
         return SUCCESS
 
-    def _collect(self, fd: int, data: bytes) -> None:
-        if fd == _STDOUT:
-            room = self._output_bytes - len(self.stdout)
-            self.stdout += data[:room]
-            if len(data) > room:
+    def _collect(self, fd: int, pointer: int, size: int) -> None:
+        if fd == _STDOUT and self._output_bytes is not None:
+            count = min(size, self._output_bytes - len(self.stdout))
+            self.stdout += self._memory.read(pointer, count)
+            if count < size:
                 self.stdout_truncated = True
                 raise OutputLimit
         else:
-            room = self._stderr_bytes - len(self.stderr)
-            self.stderr += data[:room]
-            self.stderr_truncated = self.stderr_truncated or len(data) > room
+            count = min(size, self._stderr_bytes - len(self.stderr))
+            self.stderr += self._memory.read(pointer, count)
+            self.stderr_truncated = self.stderr_truncated or count < size
 
     def _fd_read(self, fd: int, vectors: int, count: int, result: int) -> int:
         if fd not in self._open or fd != _STDIN:

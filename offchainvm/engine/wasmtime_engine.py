@@ -1,15 +1,21 @@
-"""wasmtime: the engine's configuration, and validation under it."""
+"""wasmtime: the engine's configuration, validation, compilation, and the linear memory of a guest."""
 
 from __future__ import annotations
 
+import ctypes
 import functools
 import importlib.metadata
 
 import wasmtime
+from wasmtime import _ffi as ffi
 
+from offchainvm.engine.wasi import BadPointer
 from offchainvm.errors import ExecutionError, Status
 
 NAME = "wasmtime"
+WASM_STACK_BYTES = 512 * 1024
+CONFIGURATION = 1
+"""Part of the key of cached native code: count up with every change of ``make_engine``."""
 
 
 @functools.cache
@@ -17,13 +23,21 @@ def version() -> str:
     return importlib.metadata.version("wasmtime")
 
 
+@functools.cache
+def meter_version() -> str:
+    """Names what one instruction is: wasmtime's table of operators, and one per byte that a host function moves."""
+    return f"wasmtime-{version().split('.')[0]}+host-1"
+
+
 def make_engine() -> wasmtime.Engine:
     """An engine with fuel, one thread, deterministic floats, and without the proposals that this worker does not run."""
     config = wasmtime.Config()
     config.consume_fuel = True
+    # A process that compiled in parallel must not fork: its children hang on the pool's locks.
     config.parallel_compilation = False
     config.cranelift_nan_canonicalization = True
-    config.max_wasm_stack = 512 * 1024
+    # The rest of the 2 MiB of a call's stack is for the host functions, which are Python.
+    config.max_wasm_stack = WASM_STACK_BYTES
     for proposal in ("threads", "memory64", "multi_memory", "gc", "function_references", "exceptions", "relaxed_simd", "stack_switching",
                      "custom_page_sizes", "wide_arithmetic", "component_model"):  # fmt: skip
         setattr(config, f"wasm_{proposal}", False)
@@ -45,13 +59,69 @@ def validate(untrusted_wasm: bytes) -> None:
     try:
         wasmtime.Module.validate(engine(), untrusted_wasm)
     except wasmtime.WasmtimeError as error:
-        raise invalid(str(error)) from None
+        raise _invalid(str(error)) from None
 
 
-def invalid(untrusted_message: str) -> ExecutionError:
-    """The error for what the engine says about a module."""
+def compile_module(untrusted_wasm: bytes) -> bytes:
+    """Native code of a checked module; only ever in a child with limits.
+
+    Raises:
+        ExecutionError: module_too_complex, where the compiler has a limit of its own.
+    """
+    try:
+        return bytes(wasmtime.Module(engine(), untrusted_wasm).serialize())
+    except wasmtime.WasmtimeError as error:
+        text = " ".join(str(error).split())[:300]
+        raise ExecutionError(Status.MODULE_TOO_COMPLEX, f"The module could not be compiled: {text}") from None
+
+
+class StaleNativeCode(Exception):
+    """Native code that this engine on this processor cannot use: compile again."""
+
+
+def load(path: str) -> wasmtime.Module:
+    """A module from a file of native code that this worker made itself.
+
+    Raises:
+        StaleNativeCode: it was made by another version, configuration or processor.
+    """
+    try:
+        return wasmtime.Module.deserialize_file(engine(), path)
+    except wasmtime.WasmtimeError:
+        raise StaleNativeCode from None
+
+
+def _invalid(untrusted_message: str) -> ExecutionError:
     text = " ".join(untrusted_message.split())[:300]
-    missing = "support is not enabled" in text or "proposal" in text or "requires" in text
-    if missing:
+    if any(words in text for words in ("not enabled", "proposal", "requires")):
         return ExecutionError(Status.UNSUPPORTED_FEATURE, f"The module uses a feature that is switched off: {text}")
     return ExecutionError(Status.INVALID_MODULE, f"The module is not valid WebAssembly: {text}")
+
+
+class LinearMemory:
+    """A guest's memory, every access checked against its present size."""
+
+    def __init__(self, store: wasmtime.Store, memory: wasmtime.Memory) -> None:
+        self._context, self._memory = store._context(), ctypes.byref(memory._memory)
+        # ``byref`` keeps no reference of its own to the structure.
+        self._keep = (store, memory)
+
+    @property
+    def size(self) -> int:
+        return int(ffi.wasmtime_memory_data_size(self._context, self._memory))
+
+    def read(self, pointer: int, size: int) -> bytes:
+        return ctypes.string_at(self._at(pointer, size), size) if size else self._nothing(pointer)
+
+    def write(self, pointer: int, data: bytes) -> None:
+        ctypes.memmove(self._at(pointer, len(data)), data, len(data))
+
+    def _nothing(self, pointer: int) -> bytes:
+        self._at(pointer, 0)
+        return b""
+
+    def _at(self, pointer: int, size: int) -> int:
+        if pointer < 0 or size < 0 or pointer + size > self.size:
+            raise BadPointer
+        base = ctypes.cast(ffi.wasmtime_memory_data(self._context, self._memory), ctypes.c_void_p).value
+        return (base or 0) + pointer

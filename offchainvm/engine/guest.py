@@ -1,0 +1,276 @@
+"""One run of one guest, in a child that does nothing else: both ABIs, every ending as a status."""
+
+from __future__ import annotations
+
+import re
+import struct
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import wasmtime
+
+from offchainvm.engine.fuel import Slices
+from offchainvm.engine.limits import WASM_PAGE_BYTES, Limits
+from offchainvm.engine.wasi import SIGNATURES, BadPointer, DeadlinePassed, GuestExit, OutOfInstructions, OutputLimit, Wasi
+from offchainvm.engine.wasmtime_engine import LinearMemory, engine
+from offchainvm.errors import Status
+
+_TYPES = {"i32": wasmtime.ValType.i32(), "i64": wasmtime.ValType.i64()}
+_TABLE_ELEMENTS_MAX = 1_000_000
+# wasmtime writes the fuel down before `unreachable`, a call and a function's end; other traps lose what came after.
+_EXACT_TRAPS = ("unreachable", "out_of_fuel")
+_RUST_ALLOCATION = re.compile(rb"memory allocation of (\d{1,20}) bytes failed")
+_SENTENCES = {
+    "unreachable": "The program stopped itself (it reached an `unreachable` instruction; in Rust, a panic)",
+    "memory_out_of_bounds": "The program used an address outside its memory",
+    "table_out_of_bounds": "The program used a table element that does not exist",
+    "indirect_call_to_null": "The program called through an empty table element",
+    "bad_signature": "The program called a function through a table with the wrong type",
+    "integer_overflow": "An integer division or conversion of the program overflowed",
+    "integer_division_by_zero": "The program divided an integer by zero",
+    "bad_conversion_to_integer": "The program converted a number that is not one to an integer",
+    "output_out_of_bounds": "`execute` returned a pointer or a length outside the program's memory",
+}
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a guest is run with; ``wasi_imports`` are the names of the host functions that it imports."""
+
+    entry: str
+    initialize: bool
+    wasi_imports: tuple[str, ...]
+    input: bytes
+    environment: Mapping[str, str]
+    limits: Limits
+
+
+@dataclass
+class Outcome:
+    """How it ended: the fields of ``ExecutionResult`` that the child knows."""
+
+    status: Status = Status.OK
+    message: str = ""
+    exit_code: int | None = None
+    trap: str | None = None
+    stdout: bytes = b""
+    stderr: bytes = b""
+    stdout_truncated: bool = False
+    stderr_truncated: bool = False
+    instructions_used: int = 0
+    instructions_exact: bool = True
+    peak_memory_bytes: int = 0
+    wall_ms: float = 0.0
+
+
+class _Answered(Exception):
+    """The run is over, with this status."""
+
+    def __init__(self, status: Status, message: str, **fields: Any) -> None:
+        super().__init__(message)
+        self.status, self.message, self.fields = status, message, fields
+
+
+@dataclass
+class Guest:
+    """A guest in its store. ``report(instructions, memory_bytes)`` is told the counts after every slice."""
+
+    module: wasmtime.Module
+    job: Job
+    started: float
+    report: Callable[[int, int], None]
+    _memory: LinearMemory | None = None
+    _ended: Exception | None = None
+    _known_instructions: int = 0
+    outcome: Outcome = field(default_factory=Outcome)
+
+    def __post_init__(self) -> None:
+        limits = self.job.limits
+        self._store = wasmtime.Store(engine())
+        self._store.set_limits(memory_size=limits.memory_bytes, table_elements=_TABLE_ELEMENTS_MAX, instances=1, memories=1)
+        self._store.set_fuel(limits.instructions)
+        self._slices = Slices(self._store, self._on_slice)
+        self._deadline = self.started + limits.wall_seconds
+        self._wasi = Wasi(
+            memory=self, charge=self._charge, stdin=self.job.input if self.job.entry == "_start" else b"",
+            environment=self.job.environment, output_bytes=limits.output_bytes if self.job.entry == "_start" else None,
+            stderr_bytes=limits.stderr_bytes, deadline=self._deadline,
+        )  # fmt: skip
+
+    def run(self) -> Outcome:
+        """Run to the end, whatever it is."""
+        outcome = self.outcome
+        try:
+            outcome.stdout = self._answer()
+        except _Answered as ending:
+            outcome.status, outcome.message = ending.status, ending.message
+            for name, value in ending.fields.items():
+                setattr(outcome, name, value)
+        outcome.stderr, outcome.stderr_truncated = bytes(self._wasi.stderr), self._wasi.stderr_truncated
+        if self.job.entry == "_start":
+            outcome.stdout, outcome.stdout_truncated = bytes(self._wasi.stdout), self._wasi.stdout_truncated
+        self._measure()
+        return outcome
+
+    # The memory as the host functions see it; found at the first use, since a start function runs before it can be asked for.
+    def read(self, pointer: int, size: int) -> bytes:
+        if self._memory is None:
+            raise BadPointer
+        return self._memory.read(pointer, size)
+
+    def write(self, pointer: int, data: bytes) -> None:
+        if self._memory is None:
+            raise BadPointer
+        self._memory.write(pointer, data)
+
+    def _answer(self) -> bytes:
+        try:
+            instance = self._slices.instantiate(self._linker(), self.module)
+            exports = instance.exports(self._store)
+            self._find_memory(exports.get("memory"))
+            if self.job.initialize:
+                self._slices.call(exports["_initialize"])  # type: ignore[arg-type]
+            if self.job.entry == "_start":
+                self._slices.call(exports["_start"])  # type: ignore[arg-type]
+                return b""
+            self._place_input(exports["memory"])  # type: ignore[arg-type]
+            pointer = self._slices.call(exports["execute"], 0, len(self.job.input), results=1)  # type: ignore[arg-type]
+            return self._output_at(pointer or 0)
+        except wasmtime.Trap as trap:
+            raise self._ending_of(trap) from None
+        except wasmtime.WasmtimeError as error:
+            text = " ".join(str(error).split())[:200]
+            if "memory minimum size" in text or "memory limits" in text:
+                raise _Answered(Status.MEMORY_LIMIT, f"The program needs more memory at its start than its limit: {text}.") from None
+            raise _Answered(Status.LINK_ERROR, f"The module could not be started: {text}.") from None
+        except (GuestExit, OutputLimit, DeadlinePassed, OutOfInstructions) as ended:
+            raise self._ending_by_host(ended) from None
+
+    def _linker(self) -> wasmtime.Linker:
+        linker = wasmtime.Linker(engine())
+        for name in self.job.wasi_imports:
+            signature = SIGNATURES[name]
+            kind = wasmtime.FuncType([_TYPES[item] for item in signature.params], [_TYPES[item] for item in signature.results])
+            linker.define_func("wasi_snapshot_preview1", name, kind, self._host_function(name), access_caller=True)
+        return linker
+
+    def _host_function(self, name: str) -> Callable[..., int | None]:
+        def call(caller: wasmtime.Caller, *arguments: int) -> int | None:
+            if self._memory is None:
+                self._find_memory(caller.get("memory"))
+            try:
+                return self._wasi.call(name, arguments)
+            except Exception as ended:
+                self._ended = ended
+                raise
+
+        return call
+
+    def _find_memory(self, found: object) -> None:
+        if self._memory is None and isinstance(found, wasmtime.Memory):
+            self._memory = LinearMemory(self._store, found)
+
+    def _place_input(self, memory: wasmtime.Memory) -> None:
+        missing = len(self.job.input) - memory.data_len(self._store)
+        if missing > 0:
+            try:
+                memory.grow(self._store, -(-missing // WASM_PAGE_BYTES))
+            except wasmtime.WasmtimeError:
+                raise _Answered(
+                    Status.MEMORY_LIMIT, f"The input of {len(self.job.input)} bytes does not fit into the program's memory."
+                ) from None
+        self.write(0, self.job.input)
+
+    def _output_at(self, pointer: int) -> bytes:
+        if pointer < 0:
+            raise _Answered(Status.GUEST_EXIT, f"The program returned its error code {pointer}.", exit_code=pointer)
+        try:
+            (size,) = struct.unpack("<I", self.read(pointer, 4))
+            self.read(pointer + 4 + size, 0)
+        except BadPointer:
+            raise _Answered(Status.TRAP, _SENTENCES["output_out_of_bounds"] + ".", trap="output_out_of_bounds") from None
+        limit = self.job.limits.output_bytes
+        if size > limit:
+            text = f"The output has {size} bytes; the limit is {limit}."
+            raise _Answered(Status.OUTPUT_LIMIT, text, stdout=self.read(pointer + 4, limit), stdout_truncated=True)
+        return self.read(pointer + 4, size)
+
+    def _ending_of(self, trap: wasmtime.Trap) -> _Answered:
+        if self._ended is not None:
+            return self._ending_by_host(self._ended)
+        code = trap.trap_code.name.lower() if trap.trap_code else "unknown"
+        if code == "out_of_fuel":
+            return self._out_of_fuel()
+        exact = code in _EXACT_TRAPS
+        if code == "stack_overflow":
+            return _Answered(Status.STACK_OVERFLOW, "The program's calls nest too deep for its stack.", instructions_exact=False)
+        if self._was_refused_memory():
+            limit = self.job.limits.memory_bytes
+            return _Answered(
+                Status.MEMORY_LIMIT,
+                f"The program needed more than its {limit} bytes of memory, and failed.",
+                trap=code,
+                instructions_exact=exact,
+            )
+        return _Answered(Status.TRAP, _SENTENCES.get(code, f"The program trapped: {code}") + ".", trap=code, instructions_exact=exact)
+
+    def _ending_by_host(self, ended: Exception) -> _Answered:
+        limits = self.job.limits
+        if isinstance(ended, GuestExit):
+            return self._exit(ended.code)
+        if isinstance(ended, OutputLimit):
+            return _Answered(Status.OUTPUT_LIMIT, f"The output has more than {limits.output_bytes} bytes, the limit.")
+        if isinstance(ended, DeadlinePassed):
+            return _Answered(Status.TIMEOUT, f"The program ran longer than {limits.wall_seconds:g} s, the limit.")
+        if isinstance(ended, OutOfInstructions):
+            return self._out_of_fuel()
+        return _Answered(Status.INTERNAL_ERROR, f"A host function failed ({type(ended).__name__}).")
+
+    def _exit(self, code: int) -> _Answered:
+        if code == 0 and self.job.entry == "_start":
+            return _Answered(Status.OK, "", exit_code=0)
+        if code and self._was_refused_memory():
+            return _Answered(Status.MEMORY_LIMIT, "The program needed more memory than its limit, and gave up.", exit_code=code)
+        return _Answered(Status.GUEST_EXIT, f"The program exited with code {code}.", exit_code=code)
+
+    def _out_of_fuel(self) -> _Answered:
+        used = self.job.limits.instructions
+        return _Answered(Status.OUT_OF_FUEL, f"The program used all of its {used} instructions.", instructions_used=used)
+
+    def _was_refused_memory(self) -> bool:
+        """wasmtime tells only the guest of a refused growth, so it is derived: no page is left, or Rust said so."""
+        size, limit = self._memory.size if self._memory else 0, self.job.limits.memory_bytes
+        said = _RUST_ALLOCATION.search(self._wasi.stderr)
+        return bool(size) and (size + WASM_PAGE_BYTES > limit or (said is not None and size + int(said[1]) > limit))
+
+    def _charge(self, count: int) -> None:
+        left = self._store.get_fuel()
+        self._store.set_fuel(max(0, left - count))
+        if count > left:
+            raise OutOfInstructions
+
+    def _on_slice(self) -> None:
+        self._known_instructions = self.job.limits.instructions - self._store.get_fuel()
+        self.report(self._known_instructions, self._memory.size if self._memory else 0)
+        if time.monotonic() > self._deadline:
+            raise DeadlinePassed
+
+    def _measure(self) -> None:
+        outcome = self.outcome
+        if outcome.status is not Status.OUT_OF_FUEL:
+            outcome.instructions_used = max(self._known_instructions, self.job.limits.instructions - self._store.get_fuel())
+        outcome.peak_memory_bytes = self._memory.size if self._memory else 0
+        outcome.wall_ms = (time.monotonic() - self.started) * 1000
+
+
+# (module (memory (export "memory") 1) (func (export "_start")))
+_WARM_UP = b"\0asm\1\0\0\0\1\4\1\x60\0\0\3\2\1\0\5\3\1\0\1\7\x13\2\6memory\2\0\6_start\0\0\n\4\1\2\0\x0b"
+
+
+def warm_up() -> None:
+    """Run a module of ours once, so that forked children find every page and every symbol in place."""
+    native = wasmtime.Module(engine(), _WARM_UP).serialize()
+    job = Job("_start", False, ("proc_exit",), b"", {}, Limits(instructions=1000, memory_bytes=1 << 20, wall_seconds=10))
+    Guest(wasmtime.Module.deserialize(engine(), native), job, time.monotonic(), lambda *_: None).run()

@@ -1,0 +1,166 @@
+"""The zygote as its supervisor holds it: started with an empty environment, asked for one child at a time."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import offchainvm
+from offchainvm.engine.protocol import CONTROL_BYTES_MAX, ProtocolError, encode, receive
+
+_START_SECONDS = 60.0
+_ANSWER_SECONDS = 5.0
+"""Beyond a job's own limit: by then the zygote has killed the child and said so, or is lost."""
+_STOP_SECONDS = 5.0
+_MAIN = """
+import json, sys
+paths, control_fd, parent, die_with_thread = json.loads(sys.argv[1])
+sys.path[:] = paths
+from offchainvm.engine.zygote import main
+main(control_fd, parent, die_with_thread=die_with_thread)
+"""
+
+
+class ZygoteLost(Exception):
+    """The zygote died, or does not answer."""
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How a child ended: its frame (empty when it left none), and what the zygote saw.
+
+    ``exit_code`` is negative for a signal; ``killed``: its time was over. ``known_*`` are the counts of its last slice.
+    """
+
+    head: dict[str, Any]
+    blobs: list[bytes]
+    exit_code: int
+    killed: bool
+    known_instructions: int
+    known_memory_bytes: int
+    wall_ms: float
+    cpu_ms: float
+
+
+class ZygoteProcess:
+    """One zygote.
+
+    Raises:
+        ZygoteLost: it did not start; the message says why.
+    """
+
+    def __init__(self) -> None:
+        self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs:
+            self._process = _start(theirs.fileno())
+        try:
+            ready = self._ready()
+            self.engine_version, self.meter_version = str(ready["engine_version"]), str(ready["meter_version"])
+            self.configuration = int(ready["configuration"])
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
+    def alive(self) -> bool:
+        return self._process.poll() is None
+
+    def run(self, job: dict[str, Any], head: dict[str, Any], body: bytes, *, descriptors: Sequence[int], max_bytes: int) -> Ending:
+        """One child: gets ``head`` and ``body``, gives one frame of at most ``max_bytes``.
+
+        Raises:
+            ZygoteLost: this zygote cannot be used any more.
+        """
+        deadline = time.monotonic() + job["wall_seconds"] + _ANSWER_SECONDS
+        ours, theirs = socket.socketpair()
+        with ours:
+            with theirs:
+                self._ask(job, [theirs.fileno(), *descriptors])
+            untrusted_head, untrusted_blobs = _exchange(ours, encode(head, body), max_bytes=max_bytes, deadline=deadline)
+        seen = self._answer(deadline - time.monotonic())
+        return Ending(
+            head=untrusted_head,
+            blobs=untrusted_blobs,
+            exit_code=seen["exit"],
+            killed=seen["killed"],
+            known_instructions=seen["instructions"],
+            known_memory_bytes=seen["memory_bytes"],
+            wall_ms=seen["wall_ms"],
+            cpu_ms=seen["cpu_ms"],
+        )
+
+    def close(self) -> None:
+        """End the zygote, and with it the child that it may have; waits until it is gone."""
+        self._control.close()
+        try:
+            self._process.wait(_STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+    def _ask(self, job: dict[str, Any], descriptors: list[int]) -> None:
+        try:
+            socket.send_fds(self._control, [json.dumps(job).encode()], descriptors)
+        except OSError as error:
+            raise ZygoteLost(f"it does not take jobs ({error.strerror})") from None
+
+    def _ready(self) -> dict[str, Any]:
+        ready = self._answer(_START_SECONDS)
+        if "error" in ready:
+            raise ZygoteLost(f"it did not start: {ready['error']}")
+        return ready
+
+    def _answer(self, timeout_seconds: float) -> dict[str, Any]:
+        self._control.settimeout(max(0.001, timeout_seconds))
+        try:
+            message = self._control.recv(CONTROL_BYTES_MAX)
+        except OSError:
+            raise ZygoteLost("it does not answer") from None
+        if not message:
+            raise ZygoteLost("it ended")
+        answer: dict[str, Any] = json.loads(message)
+        return answer
+
+
+def _exchange(channel: socket.socket, frame: bytes, *, max_bytes: int, deadline: float) -> tuple[dict[str, Any], list[bytes]]:
+    """Send the job and read the child's frame; an empty one where the child ended without, or sent nonsense."""
+    channel.settimeout(max(0.001, deadline - time.monotonic()))
+    # A child that ends early closes its socket: what it had to say may still be there.
+    with contextlib.suppress(OSError):
+        channel.sendall(frame)
+    try:
+        return receive(channel, max_bytes=max_bytes, deadline=deadline)
+    except (ProtocolError, OSError):
+        return {}, []
+
+
+def _start(control_fd: int) -> subprocess.Popen[bytes]:
+    root = str(Path(offchainvm.__file__).parent.parent)
+    paths = [root, *(path for path in sys.path if Path(path).is_absolute() and path != root)]
+    main_thread = threading.current_thread() is threading.main_thread()
+    arguments = json.dumps([paths, control_fd, os.getpid(), main_thread])
+    # -I -S: nothing of the user's own start-up files; the empty environment: nothing of this process's secrets.
+    return subprocess.Popen(
+        [sys.executable, "-I", "-S", "-X", "utf8", "-c", _MAIN, arguments],
+        env={},
+        cwd="/",
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        pass_fds=(control_fd,),
+        start_new_session=True,
+    )
