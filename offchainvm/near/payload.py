@@ -8,6 +8,7 @@ an error text is cut at its end.
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +18,7 @@ from offchainvm.models import ExecutionResponse
 YIELD_PAYLOAD_LIMIT_BYTES = 1024
 _CUT_MARK = "…"
 _COMPACT = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False)
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _ONE_DIGIT_AND_MORE = bytes(range(10, 256))
 _TWO_DIGITS_AND_MORE = bytes(range(100, 256))
 
@@ -102,9 +104,9 @@ def _with_error_cut(response: ExecutionResponse, limit_bytes: int) -> ExecutionR
 
 def _encodable(response: ExecutionResponse) -> ExecutionResponse:
     """Lone surrogates have no UTF-8: they become the replacement character."""
-    if response.error is None or response.error.isascii():
+    if response.error is None or not _SURROGATE.search(response.error):
         return response
-    return response.model_copy(update={"error": response.error.encode("utf-8", "surrogatepass").decode("utf-8", "replace")})
+    return response.model_copy(update={"error": _SURROGATE.sub("\ufffd", response.error)})
 
 
 def _compact(value: Any) -> bytes:
