@@ -255,16 +255,35 @@ def load(roles: Iterable[Role], *, environ: Mapping[str, str] | None = None, env
     Raises:
         SettingsError: with every problem at once, each with its remedy.
     """
+    wanted = frozenset(roles)
+    rows = [row for row in setting_table() if wanted.intersection(row.roles)]
+    return _settings(rows, _layers(environ, env_file), given, complete=True)
+
+
+def load_only(names: Iterable[str], *, environ: Mapping[str, str] | None = None, env_file: Path | None = None) -> Settings:
+    """The settings ``names`` (field names) where they are given, the rest at their defaults: for tools that serve no role.
+
+    Raises:
+        SettingsError: a value does not hold.
+    """
+    wanted = frozenset(name.upper() for name in names)
+    rows = [row for row in setting_table() if row.name in wanted]
+    return _settings(rows, _layers(environ, env_file), {}, complete=False)
+
+
+def _layers(environ: Mapping[str, str] | None, env_file: Path | None) -> tuple[Mapping[str, str], ...]:
     if environ is None:
         environ, env_file = os.environ, env_file or Path(os.environ.get("OFFCHAINVM_ENV_FILE", ".env"))
     # Without interpolation: a `$` in a secret is a `$`, and this process's environment leaks into nothing.
-    from_file = {key: value or "" for key, value in dotenv_values(env_file, interpolate=False).items()} if env_file else {}
-    wanted = frozenset(roles)
-    rows = [row for row in setting_table() if wanted.intersection(row.roles)]
-    values, problems = _read(rows, layers=(environ, from_file))
+    from_file = dotenv_values(env_file, interpolate=False) if env_file else {}
+    return environ, {key: value or "" for key, value in from_file.items()}
+
+
+def _settings(rows: list[SettingInfo], layers: tuple[Mapping[str, str], ...], given: Mapping[str, Any], *, complete: bool) -> Settings:
+    values, problems = _read(rows, layers)
     values.update(given)
     unread = {problem.partition("_FILE:")[0] for problem in problems}
-    problems += [problem for row in rows if row.name not in unread for problem in _missing(row, values)]
+    problems += [problem for row in rows if row.name not in unread for problem in _shape_problems(row, values, complete=complete)]
     try:
         settings = Settings(**values)
     except ValidationError as error:
@@ -276,7 +295,7 @@ def load(roles: Iterable[Role], *, environ: Mapping[str, str] | None = None, env
     return settings
 
 
-def _read(rows: list[SettingInfo], *, layers: tuple[Mapping[str, str], ...]) -> tuple[dict[str, Any], list[str]]:
+def _read(rows: list[SettingInfo], layers: tuple[Mapping[str, str], ...]) -> tuple[dict[str, Any], list[str]]:
     """The texts by field name, and what could not be read; an earlier layer is stronger, a ``NAME_FILE`` of it included."""
     values, problems = dict[str, Any](), list[str]()
     for row in rows:
@@ -295,19 +314,6 @@ def _text_or_problem(row: SettingInfo, layers: tuple[Mapping[str, str], ...]) ->
         return "", f"{row.name}_FILE: is not text. Name a file that holds the value and nothing else."
     except (OSError, RuntimeError) as error:
         return "", f"{row.name}_FILE: cannot be read ({getattr(error, 'strerror', None) or error}). Name a readable file."
-
-
-def load_only(names: Iterable[str], *, environ: Mapping[str, str] | None = None, env_file: Path | None = None) -> Settings:
-    """The settings ``names`` (field names) of this machine, the rest at their defaults: for tools that serve no role.
-
-    Raises:
-        SettingsError: a value does not hold.
-    """
-    if environ is None:
-        environ, env_file = os.environ, env_file or Path(os.environ.get("OFFCHAINVM_ENV_FILE", ".env"))
-    variables = {**(dotenv_values(env_file) if env_file else {}), **environ}
-    given: dict[str, Any] = {name: text for name in names if (text := (variables.get(name.upper()) or "").strip())}
-    return load([], environ={}, **given)
 
 
 def _row(name: str, field: FieldInfo) -> SettingInfo:
@@ -336,8 +342,10 @@ def _text_of(row: SettingInfo, variables: Mapping[str, str]) -> str:
     return text if text or not path else Path(path).expanduser().read_text(encoding="utf-8").strip()
 
 
-def _missing(row: SettingInfo, values: Mapping[str, Any]) -> list[str]:
+def _shape_problems(row: SettingInfo, values: Mapping[str, Any], *, complete: bool) -> list[str]:
     value = values.get(row.name.lower())
+    if not value and not complete:
+        return []
     if not value:
         how = f"{row.name} or {row.name}_FILE" if row.secret else row.name
         return [f"{row.name}: is missing. Set {how} in the environment or in .env: {row.help}"] if row.required else []

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from offchainvm.errors import SettingsError
-from offchainvm.settings import Role, Settings, load, setting_table
+from offchainvm.settings import Role, Settings, load, load_only, setting_table
 
 REQUIRED = {row.name: row.roles for row in setting_table() if row.required}
 
@@ -335,6 +335,17 @@ def test_no_secret_in_the_errors(complete: dict[str, str], operator_key: str) ->
         assert "s3cret" not in text
         assert operator_key not in text
     assert len(caught.value.problems) == 5
+
+
+def test_a_tool_that_serves_no_role_reads_the_names_it_asks_for(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("BUILDER_IMAGE=mine # not theirs\nSTATE_DIR=/srv/$state\nLOG_LEVEL=loud\n")
+    settings = load_only(["builder_image", "state_dir", "api_auth_token"], environ={}, env_file=tmp_path / ".env")
+    assert (settings.builder_image, settings.state_dir, settings.log_level) == ("mine", Path("/srv/$state"), "info")
+
+
+def test_a_tool_that_serves_no_role_is_told_of_a_bad_value() -> None:
+    with pytest.raises(SettingsError, match="OPERATOR_ACCOUNT_ID: must be a NEAR account id"):
+        load_only(["operator_account_id"], environ={"OPERATOR_ACCOUNT_ID": "No Account"})
 
 
 def test_settings_are_frozen() -> None:

@@ -1,0 +1,89 @@
+"""``offchainvm``: one file a command. A command's room is imported only when the command is asked for.
+
+So ``offchainvm --help`` is quick, and a room that cannot be imported takes no other command with it.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import typer
+
+from offchainvm import __version__
+from offchainvm.errors import OffchainVMError, SettingsError
+
+# Command: its file, which has a function (or a typer.Typer) of the same name, and the line that --help shows.
+COMMANDS = {
+    "demo": "Walk one request through the whole way on this machine, and show what came back.",
+    "dev": "Run the whole stack on this machine until Ctrl-C: Coordinator, chain, bridge, workers, Flower.",
+    "bridge": "Run the bridge: polls the Coordinator, publishes to the queues, watches and settles transactions.",
+    "monitor": "Run the event monitor: turns requests seen on chain into tasks of the Coordinator.",
+    "run": "Execute a WASM module once, here, and show its result against its limits.",
+    "build": "Build a repository at a commit once, in the sandbox, with live phases and log.",
+    "jobs": "List jobs, show one with its stages, or retry one.",
+    "doctor": "Look at everything that a worker needs, and say what is wrong and what to do.",
+}
+EXIT_FAILED, EXIT_USAGE = 1, 2
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Entry point of the program; always ends in SystemExit."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        _program(words)(words)
+    except SettingsError as error:
+        _say(str(error))
+        raise SystemExit(EXIT_USAGE) from None
+    except OffchainVMError as error:
+        _say(f"{error.sentence}\n{error.remedy}".rstrip())
+        raise SystemExit(EXIT_FAILED) from None
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(f"{text}\n")
+
+
+def _program(words: list[str]) -> typer.Typer:
+    program = typer.Typer(
+        name="offchainvm",
+        help="The machine room that lets NEAR smart contracts run heavy, arbitrary code off chain.",
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+    )
+    program.callback()(_options)
+    asked = next((word for word in words if not word.startswith("-")), None)
+    for name, help in COMMANDS.items():
+        _register(program, name, help, _load(name) if name == asked else _placeholder)
+    return program
+
+
+def _show_version(asked: bool) -> None:
+    if asked:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+def _options(
+    version: bool = typer.Option(False, "--version", help="Show the version and exit.", is_eager=True, callback=_show_version),
+) -> None:
+    """Options that come before the command."""
+
+
+def _load(name: str) -> Callable[..., Any] | typer.Typer:
+    command: Callable[..., Any] | typer.Typer = getattr(importlib.import_module(f"offchainvm.cli.{name}"), name)
+    return command
+
+
+def _register(program: typer.Typer, name: str, help: str, command: Callable[..., Any] | typer.Typer) -> None:
+    if isinstance(command, typer.Typer):
+        program.add_typer(command, name=name, help=help)
+    else:
+        program.command(name, help=None if command is not _placeholder else help)(command)
+
+
+def _placeholder() -> None:
+    """Stands for a command that was not asked for."""

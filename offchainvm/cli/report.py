@@ -1,0 +1,145 @@
+"""Draws what the commands show; the only file that knows rich."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+from offchainvm.jobs.record import Event, Job, State
+
+BAR_WIDTH = 32
+_STATE_STYLES = {State.SETTLED: "green", State.RUNNING: "yellow", State.RESOLVING: "cyan"}
+
+
+def console() -> Console:
+    """Where the commands write."""
+    return Console(highlight=False)
+
+
+def untrusted(text: str, *, limit: int = 300) -> str:
+    """A stranger's text as a terminal may show it: no control characters, no markup, one line."""
+    flat = "".join(character if character.isprintable() else "·" for character in text[:limit])
+    return escape(flat + ("…" if len(text) > limit else ""))
+
+
+def clock(at: float) -> str:
+    """A time of day, local."""
+    return datetime.fromtimestamp(at).astimezone().strftime("%H:%M:%S")
+
+
+def duration(seconds: float) -> str:
+    """A length of time in at most seven characters."""
+    if seconds < 1:
+        return f"{seconds * 1000:.0f} ms"
+    return f"{seconds:.1f} s" if seconds < 120 else f"{seconds / 60:.1f} min"
+
+
+def source_of(job: Job) -> str:
+    """Where a job's program comes from, in short."""
+    if job.source is None:
+        return f"source key {job.source_key[:12]}…" if job.source_key else "unknown"
+    commit = job.commit_sha or job.source.commit
+    return untrusted(f"{job.source.repo}@{commit[:12]}", limit=70)
+
+
+def verdict_of(job: Job) -> str:
+    """How a job stands, in a word or two."""
+    if job.state is not State.SETTLED or job.verdict is None:
+        return job.state.value
+    if job.response is not None and not job.response.success:
+        return f"{job.verdict.value}, failed"
+    return job.verdict.value
+
+
+def jobs_table(jobs: Sequence[Job]) -> Table:
+    """One row a job, the newest first."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for title in ("request", "data id", "state", "stage", "source", "updated"):
+        table.add_column(title, no_wrap=title != "source")
+    for job in jobs:
+        state = Text(verdict_of(job), style=_STATE_STYLES.get(job.state, ""))
+        table.add_row(str(job.request_id), job.data_id[:12], state, job.stage.value, source_of(job), clock(job.updated_at))
+    return table
+
+
+def job_facts(job: Job) -> Table:
+    """What is known of one job, a line each."""
+    table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_column(style="bold")
+    table.add_column(overflow="fold")
+    limits = job.limits
+    rows = [
+        ("request", str(job.request_id)),
+        ("data id", job.data_id),
+        ("state", f"{verdict_of(job)} (stage {job.stage.value}, attempt {job.attempt})"),
+        ("source", source_of(job)),
+        ("limits", f"{limits.max_instructions:,} instructions, {limits.max_memory_mb} MiB, {limits.max_execution_seconds} s"),
+        ("clamped by us", ", ".join(job.limits_clamped)),
+        ("deadline height", str(job.deadline_height or "")),
+        ("result", _result(job)),
+        ("used", _used(job)),
+        ("transaction", job.transaction_hash or ""),
+        ("error", untrusted(job.error or "")),
+    ]
+    for name, text in rows:
+        if text:
+            table.add_row(name, text)
+    return table
+
+
+def _result(job: Job) -> str:
+    if job.response is None:
+        return ""
+    if job.response.success:
+        return value_text(job.response.return_value or b"")
+    return untrusted(job.response.error or "failed")
+
+
+def _used(job: Job) -> str:
+    return "" if job.response is None else used_text(job.response.resources_used.model_dump())
+
+
+def used_text(used: dict[str, int]) -> str:
+    """What the contract charges for, in words."""
+    return f"{used['instructions']:,} instructions, {used['memory_bytes'] / 2**20:.2f} MiB of memory, {used['time_seconds']} s"
+
+
+def value_text(value: bytes) -> str:
+    """What a program returned, as text where it is text."""
+    try:
+        return untrusted(value.decode())
+    except UnicodeDecodeError:
+        return f"{len(value)} bytes: {value[:32].hex()}{'…' if len(value) > 32 else ''}"
+
+
+def timeline(events: Sequence[Event]) -> Table:
+    """A job's history: when, what, and a bar that shows how long until the next line."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for title, justify in (("at", "left"), ("stage", "left"), ("what", "left"), ("after", "right"), ("", "left")):
+        table.add_column(title, justify="right" if justify == "right" else "left", overflow="fold")
+    if not events:
+        return table
+    start, whole = events[0].at, max(events[-1].at - events[0].at, 1e-9)
+    for event, following in zip(events, [*events[1:], events[-1]], strict=True):
+        offset, length = int((event.at - start) / whole * BAR_WIDTH), int((following.at - event.at) / whole * BAR_WIDTH)
+        bar = Text(" " * min(offset, BAR_WIDTH - 1) + "▇" * max(length, 1), style="cyan")
+        what = f"{event.what}: {untrusted(event.detail)}" if event.detail else event.what
+        table.add_row(clock(event.at), event.stage, what, duration(event.at - start), bar)
+    return table
+
+
+def checks_table(rows: Iterable[tuple[bool | None, str, str, str]]) -> Table:
+    """Rows of doctor: ok (None = not looked at), name, detail, remedy."""
+    table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_column()
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    marks = {True: Text("ok", style="green"), False: Text("WRONG", style="bold red"), None: Text("-", style="dim")}
+    for ok, name, detail, remedy in rows:
+        table.add_row(marks[ok], name, escape(detail) + (f"\n[yellow]→ {escape(remedy)}[/]" if remedy else ""))
+    return table
