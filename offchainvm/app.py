@@ -1,0 +1,151 @@
+"""The Celery application: its configuration, how a worker starts, and what keeps its messages alive.
+
+``celery -A offchainvm worker -Q compile`` (or ``execute``, ``resolve``) serves one role; without ``-Q`` a worker serves
+every role whose needs are met, and says which it left out and why.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import os
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from celery import Celery, bootsteps, signals
+
+from offchainvm import health, logs
+from offchainvm.errors import OffchainVMError, SettingsError
+from offchainvm.resolve_child import ResolveChild
+from offchainvm.settings import Role, Settings, load
+
+log = logs.get_logger()
+
+WORKER_ROLES = (Role.COMPILE, Role.EXECUTE, Role.RESOLVE)
+CONFIG_FILE = Path(__file__).resolve().parent.parent / "celeryconfig.py"
+
+
+def _config_from_file(path: Path) -> Any:
+    # By its place, not by its name: a stranger's celeryconfig.py in the working folder must not win.
+    spec = importlib.util.spec_from_file_location("offchainvm._celeryconfig", path)
+    if spec is None or spec.loader is None:
+        raise SettingsError([f"{path}: cannot be loaded. Install the package again."])
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+class VisibilityStep(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery publishes no types
+    """Renews the messages that this worker holds, so that the visibility timeout can be short.
+
+    On Redis a message unacknowledged for longer than the timeout is delivered again, however well its worker is.
+    The same timer touches the liveness file.
+    """
+
+    requires = ("celery.worker.consumer.tasks:Tasks",)
+
+    def start(self, consumer: Any) -> None:
+        options = consumer.app.conf.broker_transport_options
+        interval_seconds = options["visibility_timeout"] / 4
+        self._timer = consumer.timer.call_repeatedly(interval_seconds, self.renew, (consumer,), priority=10)
+        self.renew(consumer)
+
+    def stop(self, _consumer: Any) -> None:
+        self._timer.cancel()
+
+    def renew(self, consumer: Any) -> None:
+        health.touch(consumer.hostname)
+        qos = consumer.task_consumer.channel.qos
+        if not hasattr(qos, "unacked_index_key"):  # not a Redis broker: it has no such timeout
+            return
+        held = list(qos._delivered)  # kombu keeps what is unacknowledged there; the version is bounded for it
+        if held:
+            with qos.channel.conn_or_acquire() as client:
+                # XX: only what is still there, so that an acknowledged message is not brought back.
+                client.zadd(qos.unacked_index_key, dict.fromkeys(held, time.time()), xx=True)
+
+
+app = Celery("offchainvm")
+app.config_from_object(_config_from_file(CONFIG_FILE))
+app.steps["consumer"].add(VisibilityStep)
+
+_child: ResolveChild | None = None
+
+
+def _open_role(role: Role) -> Settings:
+    """Settings of ``role``, after its task is registered and its needs were looked at.
+
+    Raises:
+        OffchainVMError: what is missing, with its remedy.
+    """
+    settings = load([role])
+    room = importlib.import_module(f"offchainvm.tasks.{role.value}")
+    room.prepare(app, settings)
+    return settings
+
+
+def _served(roles: Sequence[Role], *, all_needed: bool) -> list[Role]:
+    served = []
+    for role in roles:
+        try:
+            _open_role(role)
+        except OffchainVMError as error:
+            if all_needed:
+                print(f"offchainvm: the {role.value} worker cannot start.\n{error}", file=sys.stderr)
+                raise SystemExit(2) from None
+            log.warning("A queue is left out.", action="leave_out_queue", queue=role.value, reason=str(error))
+        else:
+            served.append(role)
+    return served
+
+
+@signals.setup_logging.connect  # type: ignore[untyped-decorator]
+def _set_up_logging(**_: Any) -> None:
+    """Connected so that Celery leaves logging to ``logs``; set up when the roles are known."""
+
+
+@signals.celeryd_init.connect  # type: ignore[untyped-decorator]
+def _start_worker(instance: Any, options: dict[str, Any], **_: Any) -> None:
+    common = load([Role.DASHBOARD])
+    logs.configure(level=common.log_level, format=common.log_format, node=common.node_name)
+    queues = options.get("queues") or ()
+    asked = [name.strip() for name in (queues.split(",") if isinstance(queues, str) else queues)]
+    roles = _served([role for role in WORKER_ROLES if not asked or role.value in asked], all_needed=bool(asked))
+    if not asked:
+        app.amqp.queues.select([role.value for role in roles])
+    if instance.hostname == _default_node_name():
+        instance.hostname = f"{'-'.join(role.value for role in roles)}@{common.node_name}"
+    health.serve(common.metrics_port, name=instance.hostname)
+    if Role.EXECUTE in roles and Role.RESOLVE not in roles:
+        _start_resolve_child()
+
+
+def _default_node_name() -> str:
+    from celery.utils.nodenames import default_nodename  # noqa: PLC0415 -- a worker's, not every process's
+
+    return str(default_nodename(None))
+
+
+def _start_resolve_child() -> None:
+    global _child  # noqa: PLW0603 -- one child a process, ended by the signal below
+    try:
+        load([Role.RESOLVE])
+    except SettingsError:
+        log.debug("No operator key here: another worker resolves.", action="skip_resolve_child")
+        return
+    _child = ResolveChild()
+
+
+@signals.worker_shutdown.connect  # type: ignore[untyped-decorator]
+def _stop_worker(**_: Any) -> None:
+    if _child is not None:
+        _child.stop()
+
+
+@signals.worker_process_init.connect  # type: ignore[untyped-decorator]
+def _lead_a_process_group(**_: Any) -> None:
+    # What a job starts outlives a pool process that is killed, unless it can be found by its group.
+    os.setpgrp()

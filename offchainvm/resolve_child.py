@@ -1,0 +1,85 @@
+"""The resolve worker beside an execute worker that finds the operator's key in its environment.
+
+It has a pool of its own, so a long execution never delays a resolve. A keeper process between the two holds the key
+for restarts: the execute worker itself forgets it, so no process that runs guests has it.
+
+    execute worker (no key) ── keeper: python -m offchainvm.resolve_child ── celery worker -Q resolve
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from types import FrameType
+
+from offchainvm import logs
+from offchainvm.processes import die_with_parent, forget_environment_variable
+
+log = logs.get_logger()
+
+KEY_VARIABLES = ("OPERATOR_PRIVATE_KEY", "OPERATOR_PRIVATE_KEYS")
+WORKER_COMMAND = [sys.executable, "-m", "celery", "-A", "offchainvm", "worker", "-Q", "resolve", "-P", "solo"]
+STOP_SECONDS = 20.0
+LONGEST_PAUSE_SECONDS = 30.0
+
+
+class ResolveChild:
+    """The keeper, seen from the execute worker: started once, stopped with it."""
+
+    def __init__(self) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "offchainvm.resolve_child"],
+            preexec_fn=die_with_parent(signal.SIGTERM),  # noqa: PLW1509 -- prctl only
+        )
+        for name in KEY_VARIABLES:
+            forget_environment_variable(name)
+        log.info("A resolve worker runs beside this worker.", action="start_resolve_child", pid=self._process.pid)
+
+    @property
+    def alive(self) -> bool:
+        return self._process.poll() is None
+
+    def stop(self) -> None:
+        """Let the child finish what it has in hand; kill it when it does not."""
+        _stop(self._process, STOP_SECONDS + 5)
+
+
+def _stop(process: subprocess.Popen[bytes], seconds: float) -> None:
+    process.send_signal(signal.SIGTERM)
+    try:
+        process.wait(seconds)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def keep_running(command: list[str]) -> None:
+    """Run ``command`` again and again, with back-off, until this process gets SIGTERM or SIGINT."""
+    stopping = threading.Event()
+
+    def ask_to_stop(_signal: int, _frame: FrameType | None) -> None:
+        stopping.set()
+
+    signal.signal(signal.SIGTERM, ask_to_stop)
+    signal.signal(signal.SIGINT, ask_to_stop)
+    pause_seconds = 1.0
+    while not stopping.is_set():
+        started = time.monotonic()
+        process = subprocess.Popen(command, preexec_fn=die_with_parent(signal.SIGTERM))  # noqa: PLW1509 -- prctl only
+        while process.poll() is None and not stopping.wait(0.5):
+            pass
+        if stopping.is_set():
+            return _stop(process, STOP_SECONDS)
+        log.error("The resolve worker ended; it starts again.", action="restart_resolve_child", exit_code=process.returncode)
+        pause_seconds = 1.0 if time.monotonic() - started > 60 else min(2 * pause_seconds, LONGEST_PAUSE_SECONDS)
+        stopping.wait(pause_seconds)
+    return None
+
+
+if __name__ == "__main__":
+    logs.configure(level="info", format="console", node=f"resolve-keeper-{os.getpid()}")
+    keep_running(WORKER_COMMAND)

@@ -1,0 +1,197 @@
+"""The resolve stage: takes what waits, signs once, stores, sends, and returns. It never waits for the chain.
+
+One message is a doorbell for many jobs: how many wait stands in Redis, not in the message. So this is no
+``tasks.stage``: its claims are ``Resolves.take``.
+
+    a key with room ── take rows ── nonce, recent final block ── sign ── store in Redis and in the journal ── send
+                                                                         (before the first byte is sent)
+
+Dies between take and store: no bytes exist, the take's lease returns the rows. Dies between store and send: the
+bridge's settler sends the stored bytes; it needs no secret for that.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from offchainvm import logs
+from offchainvm.app import app
+from offchainvm.errors import OffchainVMError, SettingsError, Unavailable
+from offchainvm.jobs.resolves import Resolves, Row, Transaction, journal_body, parse_journal_body
+from offchainvm.journal import Journal
+from offchainvm.near.nonces import KeyBusy, KeyHeld, KeyLease, LeaseLost, NonceAhead, Nonces
+from offchainvm.near.rpc import RecentBlock, Rpc
+from offchainvm.near.signer import TERAGAS, OperatorKey, operator_keys
+from offchainvm.near.transaction import BlockRef
+from offchainvm.settings import Role, Settings, load
+from offchainvm.tasks import rooms
+
+log = logs.get_logger()
+
+TAKE_LEASE_SECONDS = 20.0
+HARD_LIMIT_SECONDS = 60
+JOURNAL_KIND = "transaction"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Policy:
+    """How resolves are signed."""
+
+    operator_id: str
+    contract_id: str
+    gas: int
+    """Attached to one resolve."""
+    window: int
+    """Transactions of one key in flight."""
+    batch: int = 1
+    """Resolves in one transaction; more than one needs a full-access key."""
+
+
+class Submitter:
+    """Signs and sends what waits, as far as the keys have room."""
+
+    def __init__(
+        self,
+        *,
+        resolves: Resolves,
+        nonces: Nonces,
+        rpc: Rpc,
+        journal: Journal,
+        keys: Sequence[OperatorKey],
+        policy: Policy,
+        redis_run_id: Callable[[], str],
+    ) -> None:
+        self._resolves = resolves
+        self._nonces = nonces
+        self._rpc = rpc
+        self._recent_block = RecentBlock(rpc.final_block)
+        self._journal = journal
+        self._keys = keys
+        self._policy = policy
+        self._redis_run_id = redis_run_id
+        self._known_run_id = ""
+        self._floors: dict[str, int] = {}
+
+    def submit(self) -> int:
+        """Send until nothing waits or no key has room; the number of transactions sent."""
+        self._restore_after_redis()
+        sent = 0
+        while sent_now := sum(self._submit_with(key) for key in self._keys):
+            sent += sent_now
+        return sent
+
+    def _submit_with(self, key: OperatorKey) -> bool:
+        if self._resolves.in_flight_count(key.public_key) >= self._policy.window:
+            return False
+        block = self._recent_block.get()
+        try:
+            with self._nonces.lock(key.public_key) as lease:
+                rows = self._resolves.take(self._policy.batch, lease_seconds=TAKE_LEASE_SECONDS, final_height=block.height)
+                return bool(rows) and self._sign_and_send(key, lease, rows, block)
+        except (KeyBusy, KeyHeld, NonceAhead, LeaseLost) as error:
+            log.debug("A key signs nothing for now.", action="pass_over_key", public_key=key.public_key, reason=error.sentence)
+            return False
+
+    def _sign_and_send(self, key: OperatorKey, lease: KeyLease, rows: Sequence[Row], block: BlockRef) -> bool:
+        try:
+            transaction = self._sign(key, lease, rows, block)
+            self._journal.append(JOURNAL_KIND, transaction.hash, journal_body(transaction, rows))
+        except OffchainVMError:
+            self._resolves.give_back(rows)
+            raise
+        if not self._resolves.store(transaction, rows):
+            log.warning("A take ran out before its transaction was stored; nothing was sent.", action="drop_transaction")
+            self._journal.discard([transaction.hash])
+        else:
+            self._send(transaction)
+        return True
+
+    def _sign(self, key: OperatorKey, lease: KeyLease, rows: Sequence[Row], block: BlockRef) -> Transaction:
+        policy = self._policy
+        nonce = self._nonces.next(lease, floor=self._floor(key.public_key), final_height=block.height)
+        signed = key.sign_resolves(
+            [row.arguments for row in rows],
+            operator_id=policy.operator_id,
+            contract_id=policy.contract_id,
+            nonce=nonce,
+            block=block,
+            gas=policy.gas,
+        )
+        return Transaction(
+            hash=signed.hash,
+            public_key=signed.public_key,
+            nonce=nonce,
+            block_height=signed.block_height,
+            signed=signed.signed,
+            data_ids=tuple(row.data_id for row in rows),
+        )
+
+    def _floor(self, public_key: str) -> int:
+        """The key's nonce on chain when this process first used it; from then on the script in Redis knows better."""
+        if public_key not in self._floors:
+            access_key = self._rpc.access_key(self._policy.operator_id, public_key)
+            if access_key is None:
+                problem = f"OPERATOR_PRIVATE_KEY: {self._policy.operator_id} has no key {public_key} on chain. Add it to the account."
+                raise SettingsError([problem])
+            self._floors[public_key] = access_key.nonce
+        return self._floors[public_key]
+
+    def _send(self, transaction: Transaction) -> None:
+        self._resolves.attempted(transaction.hash)
+        try:
+            self._rpc.send_tx(transaction.signed)
+        except Unavailable as error:
+            sentence = "A transaction could not be sent; the settler sends it."
+            log.warning(sentence, action="leave_to_settler", transaction=transaction.hash, error=str(error))
+        else:
+            log.info("A resolve was sent.", action="send_resolve", transaction=transaction.hash, data_ids=transaction.data_ids)
+
+    def _restore_after_redis(self) -> None:
+        """Bring back what a Redis that was restarted may have forgotten, before anything new is taken."""
+        run_id = self._redis_run_id()
+        if run_id == self._known_run_id:
+            return
+        for _kind, key, body in self._journal.entries():
+            if not self._resolves.restore(*parse_journal_body(body)):
+                self._journal.discard([key])
+        self._known_run_id = run_id
+
+
+def prepare(_app: Any, settings: Settings) -> None:
+    """Check the keys.
+
+    Raises:
+        SettingsError: a key cannot be read.
+    """
+    operator_keys(settings.operator_keys)
+    resolve_waiting.time_limit = HARD_LIMIT_SECONDS
+
+
+@functools.cache
+def _submitter() -> Submitter:
+    settings = load([Role.RESOLVE])
+    redis = rooms.redis_client(settings.redis_url)
+    rpc = rooms.rpc(settings)
+    return Submitter(
+        resolves=Resolves(redis),
+        nonces=Nonces(redis, network=rpc.chain_id(), account_id=settings.operator_account_id),
+        rpc=rpc,
+        journal=Journal(rooms.state_dir(settings) / "journal", "resolve"),
+        keys=operator_keys(settings.operator_keys),
+        policy=Policy(
+            operator_id=settings.operator_account_id,
+            contract_id=settings.offchainvm_contract_id,
+            gas=settings.resolve_gas_tgas * TERAGAS,
+            window=settings.key_window,
+        ),
+        redis_run_id=rooms.job_store(settings).server_run_id,
+    )
+
+
+@app.task(name="offchainvm.resolve")  # type: ignore[untyped-decorator]
+def resolve_waiting(message: dict[str, Any]) -> None:  # noqa: ARG001 -- a doorbell has nothing to say
+    """Celery's entry to the resolve stage."""
+    _submitter().submit()

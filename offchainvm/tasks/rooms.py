@@ -1,0 +1,62 @@
+"""Opens the rooms that the stages work with, from a role's settings, once a process."""
+
+from __future__ import annotations
+
+import functools
+import os
+from pathlib import Path
+
+from redis import Redis
+
+from offchainvm.coordinator import Coordinator
+from offchainvm.engine.base import Executor
+from offchainvm.engine.supervisor import Supervisor
+from offchainvm.jobs.connection import connect
+from offchainvm.jobs.single_flight import SingleFlight
+from offchainvm.jobs.store import JobStore
+from offchainvm.modules import ModuleCache
+from offchainvm.near.rpc import Rpc
+from offchainvm.settings import Settings
+
+_NATIVE_CODE_SHARE = 0.5
+MIB = 1024 * 1024
+
+
+def owner(settings: Settings) -> str:
+    """Who holds a lease: this worker, and which of its processes."""
+    return f"{settings.node_name}:{os.getpid()}"
+
+
+@functools.cache
+def redis_client(url: str) -> Redis:
+    return connect(url)
+
+
+def state_dir(settings: Settings) -> Path:
+    return settings.state_dir.expanduser()
+
+
+def job_store(settings: Settings) -> JobStore:
+    return JobStore(redis_client(settings.redis_url))
+
+
+def single_flight(settings: Settings) -> SingleFlight:
+    return SingleFlight(redis_client(settings.redis_url))
+
+
+def coordinator(settings: Settings) -> Coordinator:
+    return Coordinator(settings.api_base_url, settings.api_auth_token, worker_id=settings.node_name, ca_bundle=settings.ca_bundle)
+
+
+def rpc(settings: Settings) -> Rpc:
+    return Rpc(settings.near_rpc_url, ca_bundle=settings.ca_bundle)
+
+
+def module_cache(settings: Settings) -> ModuleCache:
+    share = int(settings.wasm_cache_max_mb * MIB * (1 - _NATIVE_CODE_SHARE))
+    return ModuleCache(state_dir(settings) / "modules", max_bytes=share, coordinator=coordinator(settings))
+
+
+def executor(settings: Settings) -> Executor:
+    share = int(settings.wasm_cache_max_mb * MIB * _NATIVE_CODE_SHARE)
+    return Supervisor(cache_folder=state_dir(settings) / "native-code", cache_max_bytes=share)

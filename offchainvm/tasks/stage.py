@@ -1,0 +1,155 @@
+"""One stage, one shape: how any stage of a job survives a crash.
+
+    claim      one script; a fence and a lease. Nothing to claim: someone else has it, or it is done. Skip.
+    work       a plain function of the claim, in ``compile`` and ``execute``; the lease is renewed beside it.
+               It returns the job's next step, or raises from ``errors``.
+    commit     one script; the new state and the message for the next stage together, refused under an older fence.
+
+Dies before the claim: the message comes again. Dies between claim and commit: the lease runs out and the reconciler
+queues the job again, counting a death; after three the job fails as ``poison``. Dies after the commit: nothing is lost.
+Runs twice: the fence lets one commit through. Frozen and woken: its fence is old, its commit is refused.
+
+``resolve`` is no such stage: one message there is a doorbell for many jobs (``tasks.resolve``).
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from pydantic import ValidationError
+
+from offchainvm import logs
+from offchainvm.errors import JobCode, JobError, Unavailable
+from offchainvm.jobs.record import Claim, Job, Stage, ToResolve, Transition
+from offchainvm.jobs.server import new_token
+from offchainvm.jobs.store import JobStore
+from offchainvm.models import ExecutionReport, ExecutionResponse, Wire
+from offchainvm.near import payload
+from offchainvm.tasks.lease import LeaseKeeper
+
+log = logs.get_logger()
+
+LEASE_SECONDS = 15.0
+LONGEST_PAUSE_SECONDS = 30.0
+COMMIT_PAUSES_SECONDS = (0.2, 0.5, 1, 2, 5, 5, 5, 5, 5, 5)
+
+
+class StageMessage(Wire):
+    """Body of a compile or execute message: ids only, a few under backlog, each with a claim of its own."""
+
+    v: int = 1
+    data_ids: tuple[str, ...]
+
+
+class Work(Protocol):
+    """What a stage brings: from a claimed job to its next step; None where the job waits parked."""
+
+    def __call__(self, claim: Claim) -> Transition | None: ...
+
+
+class StageRunner:
+    """Runs one stage's work over the jobs of a message, one after the other."""
+
+    def __init__(self, *, stage: Stage, store: JobStore, work: Work, owner: str, hard_limit_seconds: float) -> None:
+        self._stage = stage
+        self._store = store
+        self._work = work
+        self._owner = owner
+        self._keeper = LeaseKeeper(store, lease_seconds=LEASE_SECONDS, hard_limit_seconds=hard_limit_seconds)
+
+    def run(self, untrusted_message: dict[str, Any]) -> None:
+        """Work through one message; the ids behind a slow job are handed back, for others to take."""
+        try:
+            message = StageMessage.model_validate(untrusted_message)
+        except ValidationError as error:
+            log.error(
+                "A message cannot be read and is dropped; the reconciler sends it again.",
+                action="drop_message",
+                problems=error.error_count(),
+            )
+            return
+        waiting = deque(message.data_ids)
+        while waiting:
+            self._run_one(waiting.popleft(), on_slow=lambda: self._hand_back(waiting))
+
+    def _run_one(self, data_id: str, *, on_slow: Callable[[], None]) -> None:
+        claim = self._store.claim(data_id, self._stage, owner=self._owner, lease_seconds=LEASE_SECONDS)
+        if claim is None:
+            return
+        with logs.bound(data_id=data_id, request_id=claim.job.request_id, stage=self._stage.value), self._keeper.keeping(claim, on_slow):
+            step = self._next_step(claim)
+            if step is not None and not self._commit(claim, step):
+                log.warning("Another worker has this job by now; this result is dropped.", action="fence_out")
+
+    def _commit(self, claim: Claim, step: Transition) -> bool:
+        """Commit, however often Redis goes away meanwhile: the token makes a repeat the same commit."""
+        token = new_token()
+        for pause_seconds in COMMIT_PAUSES_SECONDS:
+            try:
+                return self._store.commit(claim, step, token=token)
+            except Unavailable as error:
+                log.warning("A result waits for Redis.", action="wait_to_commit", reason=error.sentence)
+                time.sleep(pause_seconds)
+        return self._store.commit(claim, step, token=token)
+
+    def _next_step(self, claim: Claim) -> Transition | None:
+        try:
+            if claim.poisoned:
+                raise JobError(JobCode.POISON, f"the {self._stage.value} stage died {claim.job.deaths} times on this job")
+            return self._work(claim)
+        except Unavailable as error:
+            pause = min(2.0 * 2 ** min(claim.job.attempt, 4), LONGEST_PAUSE_SECONDS) * random.uniform(0.5, 1)  # noqa: S311 -- jitter
+            log.warning("A service is away; the job waits.", action="wait_for_service", service=error.service, reason=error.sentence)
+            self._store.put_back(claim, delay_seconds=error.retry_after_seconds or pause, note=str(error), counted=False)
+            return None
+        except JobError as error:
+            return self._after(error, claim)
+        except Exception as error:
+            log.exception("A stage met an error that it does not know.", action="fail_stage")
+            return self._after(JobError(JobCode.INTERNAL_ERROR, f"{type(error).__name__} in the {self._stage.value} stage"), claim)
+
+    def _after(self, error: JobError, claim: Claim) -> Transition | None:
+        if claim.job.attempt < error.retry.times:
+            log.warning("A stage failed and is repeated.", action="retry_stage", code=error.code, attempt=claim.job.attempt)
+            self._store.put_back(claim, delay_seconds=error.retry.delay_seconds, note=error.text, counted=True)
+            return None
+        log.info("A job failed.", action="fail_job", code=error.code, error=error.sentence)
+        return failure(claim.job, error)
+
+    def _hand_back(self, waiting: deque[str]) -> None:
+        rest = _drain(waiting)
+        if rest:
+            self._store.hand_back(rest, self._stage)
+
+
+def _drain(waiting: deque[str]) -> list[str]:
+    rest = []
+    while waiting:
+        try:
+            rest.append(waiting.popleft())
+        except IndexError:  # the worker took the last one in between
+            break
+    return rest
+
+
+def failure(job: Job, error: JobError) -> ToResolve:
+    """The step of a job that ends with ``error``: the contract and the Coordinator are told."""
+    build_failure = (error.code, error.sentence) if job.stage is Stage.COMPILE else None
+    return answer(job, ExecutionResponse(success=False, error=error.text), build_failure=build_failure)
+
+
+def answer(job: Job, response: ExecutionResponse, *, execution_time_ms: int = 0, build_failure: tuple[str, str] | None = None) -> ToResolve:
+    """The step of a job that has its answer: the payload is fixed here and never changes again."""
+    fitted = payload.fit(job.data_id, response)
+    report = ExecutionReport(
+        request_id=job.request_id,
+        success=fitted.response.success,
+        output=fitted.response.return_value,
+        error=fitted.response.error,
+        execution_time_ms=execution_time_ms,
+    )
+    return ToResolve(arguments=fitted.arguments, response=fitted.response, report=report, build_failure=build_failure)
