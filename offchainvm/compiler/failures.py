@@ -1,0 +1,112 @@
+"""From how a container ended, and what it printed last, to one code of the closed set.
+
+The log is a stranger's, so the engine's own facts are asked first: memory, deadlines, exit codes of our scripts. A
+build that prints what another failure would print gets that failure's code: it names its own build only.
+"""
+
+from __future__ import annotations
+
+import re
+
+from offchainvm.compiler.base import BuildRequest
+from offchainvm.compiler.limits import BuildLimits
+from offchainvm.compiler.sandbox import PhaseResult
+from offchainvm.errors import BuildCode, BuildError
+
+_DISK_FULL = re.compile(r"No space left on device|ENOSPC|os error 28", re.IGNORECASE)
+_NO_PROCESS = re.compile(r"Resource temporarily unavailable|os error 11\b|Cannot fork", re.IGNORECASE)
+_NO_REPOSITORY = re.compile(
+    r"[Rr]epository.*not found|could not read Username|does not appear to be a git repository|Authentication failed"
+)
+_NO_COMMIT = re.compile(r"not our ref|no such remote ref|couldn't find remote ref|unadvertised object|did not send all necessary objects")
+_NETWORK = re.compile(
+    r"Could not resolve host|Could not connect|Couldn't connect|Connection (?:refused|reset|timed out)|timed? ?out|network failure|"
+    r"spurious network error|SSL|TLS|certificate|RPC failed|early EOF|requested URL returned error: 5|got 5\d\d|download of .* failed",
+    re.IGNORECASE,
+)
+_LOCK_OUTDATED = re.compile(r"lock file .* needs to be updated|cannot (?:create|update) the lock file")
+_LOCK_VERSION = re.compile(r"lock file version .* (?:was found|requires)|failed to parse lock file")
+_NO_DEPENDENCY = re.compile(
+    r"no matching package|failed to select a version|could not find `|failed to load source|Unable to update|not found in registry"
+)
+_NOT_ALLOWED = re.compile(r"transport '[^']*' not allowed")
+_BUILD_SCRIPT = re.compile(r"failed to run custom build command")
+_ERROR_LINE = re.compile(r"^(?:error|fatal)(?:\[E\d+\])?: .+", re.MULTILINE)
+_KILLED = 137
+
+
+def of_source(result: PhaseResult, request: BuildRequest) -> BuildError:
+    """Why the commit could not be checked out."""
+    name = f"{request.source.owner}/{request.source.name}"
+    if error := _of_limits(result, "getting the source", request.limits):
+        too_big = error.code in {BuildCode.DISK_FULL.value, BuildCode.OUT_OF_MEMORY.value}
+        return (
+            _error(BuildCode.REPO_TOO_LARGE, f"The repository {name} is over {request.limits.source_mb} MiB.", result) if too_big else error
+        )
+    if result.exit_code == 34:
+        return _error(BuildCode.MANIFEST_INVALID, f"Cargo.toml cannot be read: {_reason(result)}", result)
+    if result.exit_code == 32 or _NO_COMMIT.search(result.log_tail):
+        return _error(BuildCode.COMMIT_NOT_FOUND, f"The repository {name} has no commit {request.commit_sha}.", result)
+    if _NO_REPOSITORY.search(result.log_tail):
+        return _error(BuildCode.REPO_NOT_FOUND, f"The repository {name} does not exist, or is private.", result)
+    if result.exit_code == 31:
+        return _error(BuildCode.FETCH_NETWORK, f"The repository {name} cannot be fetched: {_reason(result)}", result)
+    return _error(BuildCode.SANDBOX_ERROR, f"The source could not be checked out (exit code {result.exit_code}).", result)
+
+
+def of_fetch(result: PhaseResult) -> BuildError:
+    """Why the crates could not be fetched."""
+    if error := _of_limits(result, "fetching dependencies", None):
+        return error
+    text = result.log_tail
+    if _LOCK_OUTDATED.search(text):
+        remedy = "Run `cargo generate-lockfile` or `cargo update --workspace`, and commit Cargo.lock."
+        return _error(BuildCode.LOCKFILE_OUTDATED, "Cargo.lock does not agree with Cargo.toml.", result, remedy)
+    if _LOCK_VERSION.search(text):
+        return _error(BuildCode.MANIFEST_INVALID, f"Cargo.lock cannot be read by this toolchain: {_reason(result)}", result)
+    table = (
+        (_NOT_ALLOWED, BuildCode.UNSUPPORTED_SOURCE, "A dependency comes from a place that is not allowed"),
+        (_NETWORK, BuildCode.FETCH_NETWORK, "Dependencies cannot be fetched"),
+        (_NO_DEPENDENCY, BuildCode.DEPENDENCY_NOT_FOUND, "A dependency cannot be found"),
+    )
+    otherwise = (BuildCode.MANIFEST_INVALID, "The dependencies cannot be resolved")
+    code, sentence = next(((code, sentence) for pattern, code, sentence in table if pattern.search(text)), otherwise)
+    return _error(code, f"{sentence}: {_reason(result)}", result)
+
+
+def of_compile(result: PhaseResult, limits: BuildLimits) -> BuildError:
+    """Why the compile phase gave nothing."""
+    if error := _of_limits(result, "compiling", limits):
+        return error
+    if result.exit_code == _KILLED:
+        return _error(BuildCode.KILLED_BY_BUILD, "The build killed its own processes.", result)
+    if _NO_PROCESS.search(result.log_tail):
+        return _error(BuildCode.TOO_MANY_PROCESSES, f"The build wanted more than {limits.processes} processes.", result)
+    if _BUILD_SCRIPT.search(result.log_tail):
+        return _error(BuildCode.BUILD_SCRIPT_FAILED, f"A build script failed: {_reason(result)}", result)
+    return _error(BuildCode.COMPILE_ERROR, f"The program does not compile: {_reason(result)}", result)
+
+
+def _of_limits(result: PhaseResult, doing: str, limits: BuildLimits | None) -> BuildError | None:
+    if result.stopped == "timeout":
+        allowed = f" within {limits.timeout_seconds} s" if limits else ""
+        return _error(BuildCode.TIMEOUT, f"The build did not end{allowed}; it was {doing}.", result)
+    if result.stopped == "no_output":
+        return _error(BuildCode.NO_OUTPUT, f"The build was silent for {limits.idle_seconds if limits else 0} s.", result)
+    if result.out_of_memory:
+        allowed = f"{limits.memory_mb} MiB" if limits else "its memory"
+        return _error(BuildCode.OUT_OF_MEMORY, f"The build used more than {allowed}.", result)
+    if result.exit_code and _DISK_FULL.search(result.log_tail):
+        allowed = f"{limits.disk_mb} MiB" if limits else "its quota"
+        return _error(BuildCode.DISK_FULL, f"The build's files need more than {allowed}.", result)
+    return None
+
+
+def _reason(result: PhaseResult) -> str:
+    """The first line of the tools that calls itself an error."""
+    match = _ERROR_LINE.search(result.log_tail)
+    return match[0][:200] if match else f"exit code {result.exit_code}"
+
+
+def _error(code: BuildCode, sentence: str, result: PhaseResult, remedy: str = "") -> BuildError:
+    return BuildError(code, sentence, log_tail=result.log_tail, remedy=remedy)

@@ -1,0 +1,381 @@
+"""One build's containers: who may see what, with how much, and until when.
+
+The files of a build live in memory-backed volumes with quotas of bytes and inodes. A small holder container keeps
+them mounted from phase to phase, and the worker reads results from the holder, never from a container in which
+strangers' code may still run. Nothing is ever attached to: an unread stream would make the engine hang.
+
+Four independent deadlines: the worker's own, ``timeout`` inside the container, the processor-time limit of its
+processes, and the reaper, which removes whatever is past the deadline in its label.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import math
+import tarfile
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from importlib import resources
+from typing import TYPE_CHECKING, Any
+
+import docker.errors
+import requests
+from docker.types import LogConfig, Mount, Ulimit
+
+from offchainvm.compiler import engine, logtext
+from offchainvm.errors import BuildCode, BuildError
+from offchainvm.logs import get_logger
+
+if TYPE_CHECKING:
+    from docker.client import DockerClient
+    from docker.models.containers import Container
+
+log = get_logger()
+UID = 10001
+LABEL_OWNER, LABEL_BUILD, LABEL_DEADLINE = "offchainvm.owner", "offchainvm.build", "offchainvm.deadline"
+# Where a volume of a build is mounted, by its name.
+FOLDERS = {"conf": "/conf", "src": "/src", "cargo": "/cargo", "out": "/out", "build": "/build"}
+_GRACE_SECONDS = 60
+_FOLLOWED_LINES = 20_000
+# Bits of Go's os.FileMode that say: not a regular file.
+_NOT_REGULAR = (1 << 31) | (1 << 27) | (1 << 26) | (1 << 25) | (1 << 24) | (1 << 21) | (1 << 19)
+OnLine = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Phase:
+    """One container run. What is not granted here is not there."""
+
+    name: str
+    script: str
+    memory_mb: int
+    cpus: float
+    processes: int
+    timeout_seconds: float
+    idle_seconds: float = math.inf
+    network: bool = False
+    writable: tuple[str, ...] = ()
+    """Volumes mounted for writing."""
+    readable: tuple[str, ...] = ()
+    """Volumes mounted read-only."""
+    arguments: tuple[str, ...] = ()
+    environment: Mapping[str, str] = field(default_factory=dict)
+    mirror_folder: str = ""
+    """Host folder mounted read-only at /mirror; empty = none."""
+    tmp_mb: int = 256
+
+
+@dataclass(frozen=True)
+class PhaseResult:
+    """How a container ended."""
+
+    exit_code: int
+    out_of_memory: bool
+    log_tail: str
+    stopped: str = ""
+    """``timeout`` or ``no_output`` when the worker ended it."""
+
+
+class Sandbox:
+    """The volumes and containers of one build; leaving the context removes all of them."""
+
+    def __init__(
+        self,
+        client: DockerClient,
+        *,
+        build_id: str,
+        image: str,
+        owner: str,
+        runtime: str,
+        timeout_seconds: float,
+        volumes_mb: Mapping[str, int],
+        log_bytes: int,
+    ) -> None:
+        self._client = client
+        self._build_id = build_id
+        self._image = image
+        self._runtime = runtime
+        self._volumes_mb = dict(volumes_mb)
+        self._log_bytes = log_bytes
+        self._lifetime_seconds = math.ceil(timeout_seconds) + _GRACE_SECONDS
+        deadline = str(math.ceil(time.time()) + self._lifetime_seconds)
+        self.labels = {LABEL_OWNER: owner, LABEL_BUILD: build_id, LABEL_DEADLINE: deadline}
+        self._holder: Container | None = None
+
+    def __enter__(self) -> Sandbox:
+        try:
+            with engine.translated():
+                for name, size_mb in self._volumes_mb.items():
+                    self._client.volumes.create(self.volume(name), driver="local", driver_opts=volume_options(size_mb), labels=self.labels)
+                # The holder outlives no build: it ends by itself a little after the deadline.
+                self._holder = self._create(
+                    Phase("holder", "", 64, 0.5, 16, self._lifetime_seconds, writable=tuple(self._volumes_mb)),
+                    ["sleep", str(self._lifetime_seconds)],
+                )
+                self._holder.start()
+        except BaseException:
+            self.remove()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.remove()
+
+    def volume(self, name: str) -> str:
+        """The engine's name of a volume of this build."""
+        return f"offchainvm-{self._build_id}-{name}"
+
+    def remove(self) -> None:
+        """Remove all containers and volumes of this build; what resists is left to the reaper."""
+        try:
+            remove_labelled(self._client, f"{LABEL_BUILD}={self._build_id}")
+        except (docker.errors.DockerException, requests.exceptions.RequestException):
+            log.warning("A build's containers could not be removed; the reaper will.", action="sandbox_left", build=self._build_id)
+
+    def put_files(self, folder: str, files: Mapping[str, bytes]) -> None:
+        """Write small files into a volume's folder, readable for all and writable for none."""
+        archive = io.BytesIO()
+        with tarfile.open(fileobj=archive, mode="w") as tar:
+            for name, content in files.items():
+                entry = tarfile.TarInfo(name)
+                entry.size, entry.mode = len(content), 0o444
+                tar.addfile(entry, io.BytesIO(content))
+        with engine.translated():
+            self._the_holder().put_archive(folder, archive.getvalue())
+
+    def read_file(self, path: str, *, limit_bytes: int) -> bytes | None:
+        """The content of a regular file, None where there is nothing at ``path``.
+
+        Raises:
+            NotRegular: a folder, link, device or pipe. TooBig: more than ``limit_bytes``, whose content is not read.
+        """
+        with engine.translated():
+            api = self._client.api
+            url = f"{api.base_url}/v{api.api_version}/containers/{self._the_holder().id}/archive"
+            head = api.head(url, params={"path": path}, timeout=engine.API_TIMEOUT_SECONDS)
+            if head.status_code == 404:
+                return None
+            head.raise_for_status()
+            untrusted_stat = json.loads(base64.b64decode(head.headers["X-Docker-Container-Path-Stat"]))
+            if untrusted_stat["mode"] & _NOT_REGULAR:
+                raise NotRegular(path)
+            if untrusted_stat["size"] > limit_bytes:
+                raise TooBig(untrusted_stat["size"], limit_bytes)
+            plain = {"Accept-Encoding": "identity"}
+            with api.get(url, params={"path": path}, headers=plain, stream=True, timeout=engine.API_TIMEOUT_SECONDS) as response:
+                response.raise_for_status()
+                return _only_file(response.raw, limit_bytes)
+
+    def run(self, phase: Phase, on_line: OnLine) -> PhaseResult:
+        """Run one phase to its end, whatever that is; its container is gone afterwards.
+
+        Raises:
+            Unavailable, BuildError (``sandbox_error``): the engine's failures only.
+        """
+        script = (resources.files("offchainvm.compiler") / "scripts" / phase.script).read_text()
+        # Inner deadline: a little later than the worker's, for when the worker is gone.
+        command = ["timeout", "-s", "KILL", str(math.ceil(phase.timeout_seconds) + 10), "sh", "-c", script, phase.script, *phase.arguments]
+        with engine.translated():
+            container = self._create(phase, command)
+            try:
+                container.start()
+                with _Follower(container, on_line) as follower:
+                    stopped = _wait(container, phase, follower)
+                    if stopped:
+                        _kill(container)
+                state = self._client.api.inspect_container(str(container.id))["State"]
+                # Following may lose lines when the engine rotates the log: the end is read again.
+                untrusted_tail: bytes = container.logs(tail=400)
+            finally:
+                container.remove(force=True, v=True)
+        return PhaseResult(int(state["ExitCode"]), bool(state["OOMKilled"]), logtext.clean_text(untrusted_tail), stopped)
+
+    def _create(self, phase: Phase, command: list[str]) -> Container:
+        mounts = [self._mount(name, read_only=False) for name in phase.writable] + [
+            self._mount(name, read_only=True) for name in phase.readable
+        ]
+        if phase.mirror_folder:
+            mounts.append(Mount("/mirror", phase.mirror_folder, type="bind", read_only=True))
+        options = container_options(phase, log_bytes=self._log_bytes, runtime=self._runtime)
+        return self._client.containers.create(
+            self._image, command, name=f"offchainvm-{self._build_id}-{phase.name}", labels=self.labels, mounts=mounts, **options
+        )
+
+    def _mount(self, name: str, *, read_only: bool) -> Mount:
+        return Mount(FOLDERS[name], self.volume(name), type="volume", read_only=read_only, no_copy=True)
+
+    def _the_holder(self) -> Container:
+        assert self._holder is not None, "the sandbox is not entered"  # noqa: S101
+        return self._holder
+
+
+class NotRegular(Exception):
+    """What should be a file is something else."""
+
+
+class TooBig(Exception):
+    """A file is over its limit: (size, limit) in bytes."""
+
+
+def volume_options(size_mb: int) -> dict[str, str]:
+    """Options of a memory-backed volume with a quota; one inode for each 4 KiB, and never fewer than 4,096."""
+    inodes = max(4096, size_mb * 256)
+    return {"type": "tmpfs", "device": "tmpfs", "o": f"size={size_mb}m,nr_inodes={inodes},uid={UID},gid={UID},mode=0755,nosuid,nodev"}
+
+
+def container_options(phase: Phase, *, log_bytes: int, runtime: str = "") -> dict[str, Any]:
+    """Every flag of a build container, each with its reason."""
+    cpu_seconds = math.ceil(phase.timeout_seconds * max(phase.cpus, 1)) + _GRACE_SECONDS
+    return {
+        "user": f"{UID}:{UID}",  # no root, not even without capabilities
+        "cap_drop": ["ALL"],
+        "security_opt": ["no-new-privileges:true"],  # setuid programs of the image gain nothing
+        "read_only": True,  # only the volumes granted below can be written
+        "network_mode": "bridge" if phase.network else "none",
+        "ipc_mode": "none",  # no /dev/shm: it would be a second, executable scratch disk
+        "hostname": "builder",  # the same everywhere: builds embed it
+        "init": True,  # reaps what a build leaves behind
+        "mem_limit": phase.memory_mb * 2**20,
+        "memswap_limit": phase.memory_mb * 2**20,  # the same number: no swap
+        "nano_cpus": int(phase.cpus * 1e9),
+        "pids_limit": phase.processes,  # a fork bomb fails inside
+        "ulimits": [
+            Ulimit(name="nofile", soft=1024, hard=1024),
+            Ulimit(name="core", soft=0, hard=0),
+            Ulimit(name="cpu", soft=cpu_seconds, hard=cpu_seconds),
+            Ulimit(name="fsize", soft=4 * 2**30, hard=4 * 2**30),
+        ],
+        "tmpfs": {"/tmp": f"size={phase.tmp_mb}m,nr_inodes=65536,mode=1777,nosuid,nodev,noexec"},  # noqa: S108
+        "log_config": LogConfig(type=LogConfig.types.JSON, config={"max-size": str(log_bytes), "max-file": "1"}),
+        "environment": dict(phase.environment),
+        "working_dir": "/",
+        "entrypoint": [],
+        "detach": True,
+        "use_config_proxy": False,  # a proxy's address may hold a password: networked phases get it explicitly
+        **({"runtime": runtime} if runtime else {}),
+    }
+
+
+def reap(client: DockerClient, *, owner: str = "", now: float | None = None) -> int:
+    """Remove containers and volumes of builds past their deadline, or all of ``owner``; how many went.
+
+    Give ``owner`` only when none of its builds can be running: at the start of its process.
+
+    Raises:
+        Unavailable: the engine does not answer (service ``docker``).
+    """
+    with engine.translated():
+        if owner:
+            return remove_labelled(client, f"{LABEL_OWNER}={owner}")
+        found = [*client.containers.list(all=True, filters={"label": LABEL_DEADLINE}, ignore_removed=True)]
+        labels = [container.labels for container in found]
+        labels += [volume.attrs.get("Labels") or {} for volume in client.volumes.list(filters={"label": LABEL_DEADLINE})]
+        late = {item[LABEL_BUILD] for item in labels if int(item[LABEL_DEADLINE]) < (time.time() if now is None else now)}
+        return sum(remove_labelled(client, f"{LABEL_BUILD}={build}") for build in late)
+
+
+def remove_labelled(client: DockerClient, label: str) -> int:
+    """Remove the containers and volumes that carry ``label``; how many went."""
+    count = 0
+    for container in client.containers.list(all=True, filters={"label": label}, ignore_removed=True):
+        count += _gone(partial(container.remove, force=True, v=True))
+    for volume in client.volumes.list(filters={"label": label}):
+        count += _gone(partial(volume.remove, force=True))
+    return count
+
+
+def _gone(remove: Callable[[], object]) -> bool:
+    try:
+        remove()
+    except docker.errors.NotFound:
+        return False
+    except docker.errors.APIError as error:
+        # 409: another process is removing it just now.
+        if error.status_code != 409:
+            raise
+        return False
+    return True
+
+
+class _Follower:
+    """Follows a container's log in a thread, so that silence is seen and lines are shown as they come."""
+
+    def __init__(self, container: Container, on_line: OnLine) -> None:
+        self.last_output_at = time.monotonic()
+        self.flooded = False
+        self._on_line = on_line
+        self._stream = container.logs(stream=True, follow=True)
+        self._thread = threading.Thread(target=self._follow, name="build-log", daemon=True)
+
+    def __enter__(self) -> _Follower:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        # The engine ends the stream when the container ends; a stuck one is closed under the thread.
+        self._thread.join(timeout=5)
+        self._stream.close()
+
+    def _follow(self) -> None:
+        lines, splitter, shown = deque[str](), logtext.LineSplitter(), 0
+        try:
+            for untrusted_chunk in self._stream:
+                self.last_output_at = time.monotonic()
+                lines.extend(splitter.feed(untrusted_chunk))
+                shown += len(lines)
+                self._show(lines)
+                if shown > _FOLLOWED_LINES:
+                    self.flooded = True
+                    return
+            lines.extend(splitter.finish())
+            self._show(lines)
+        except (docker.errors.DockerException, requests.exceptions.RequestException, OSError, ValueError, AttributeError):
+            # The stream was closed under us, or the engine went away: the main thread notices that by itself.
+            return
+
+    def _show(self, lines: deque[str]) -> None:
+        while lines:
+            self._on_line(lines.popleft())
+
+
+def _wait(container: Container, phase: Phase, follower: _Follower) -> str:
+    """Wait for the end; what the worker has to end it for, else an empty string."""
+    deadline = time.monotonic() + phase.timeout_seconds
+    while True:
+        now = time.monotonic()
+        if now >= deadline:
+            return "timeout"
+        if not follower.flooded and now - follower.last_output_at > phase.idle_seconds:
+            return "no_output"
+        try:
+            container.wait(timeout=max(0.05, min(1.0, deadline - now)))
+        except (requests.exceptions.ReadTimeout, requests.exceptions.ConnectionError):
+            # The client says "connection error" for a wait that timed out: the next call tells a dead engine from it.
+            container.reload()
+        else:
+            return ""
+
+
+def _kill(container: Container) -> None:
+    try:
+        container.kill()
+    except docker.errors.APIError as error:
+        if error.status_code not in {404, 409}:
+            raise
+
+
+def _only_file(stream: Any, limit_bytes: int) -> bytes:
+    with tarfile.open(fileobj=stream, mode="r|") as tar:
+        entry = tar.next()
+        file = tar.extractfile(entry) if entry is not None and entry.isreg() else None
+        if entry is None or file is None:
+            raise BuildError(BuildCode.SANDBOX_ERROR, "The container engine gave no file.")
+        if entry.size > limit_bytes:
+            raise TooBig(entry.size, limit_bytes)
+        return file.read(limit_bytes + 1)
