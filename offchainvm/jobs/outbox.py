@@ -6,40 +6,95 @@ and an entry that fails again and again is set aside without blocking the others
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
 
 from redis import Redis
 from redis.exceptions import ResponseError
 
 from offchainvm.jobs.record import Message, Stage
-from offchainvm.jobs.server import Server, key, reaching_redis
+from offchainvm.jobs.server import Server, flat, key, reaching_redis, text
 
 _STREAM = key("outbox")
 _GROUP = "relay"
+_Answer = TypeVar("_Answer")
 
 
 class Outbox:
     """The messages to publish, oldest first, each at least once."""
 
     def __init__(self, redis: Redis, *, max_deliveries: int = 10) -> None:
+        self._redis: Any = redis
         self._server = Server(redis)
         self._max_deliveries = max_deliveries
 
     def read(self, count: int, block_ms: int, consumer: str) -> list[Message]:
-        """New entries, at most ``count``; waits ``block_ms`` for the first (0: does not wait)."""
+        """New entries, at most ``count``; waits ``block_ms`` for the first (0: does not wait; keep it below the socket's time-out)."""
+        streams = self._with_group(lambda: self._redis.xreadgroup(_GROUP, consumer, {_STREAM: ">"}, count=count, block=block_ms or None))
+        return [_message(text(entry_id), 1, _decoded(fields)) for entry_id, fields in _entries(streams)]
 
     def reclaim(self, min_idle_ms: int, consumer: str, *, count: int = 100) -> list[Message]:
-        """Entries that some relay took ``min_idle_ms`` ago and never finished; those at their last try are set aside."""
+        """Entries that a relay took ``min_idle_ms`` ago and never finished; those that had ``max_deliveries`` are set aside."""
+        arguments = (_GROUP, consumer, min_idle_ms, count, self._max_deliveries)
+        found = self._with_group(lambda: self._server.run("outbox_reclaim", *arguments))
+        return [_message(entry_id, deliveries, flat(fields)) for entry_id, deliveries, fields in found]
 
     def keep(self, entry_ids: Sequence[str], consumer: str) -> None:
-        """Say that these are still being worked on (the broker is away): their idle time starts anew, no delivery is counted."""
+        """The broker is away, these are still ours: their idle time starts anew, and no delivery is counted."""
+        if entry_ids:
+            self._with_group(lambda: self._redis.xclaim(_STREAM, _GROUP, consumer, 0, list(entry_ids), justid=True))
 
     def done(self, entry_ids: Sequence[str]) -> None:
         """These are published: forget them."""
+        if not entry_ids:
+            return
+        with reaching_redis():
+            pipe = self._redis.pipeline(transaction=False)
+            pipe.xack(_STREAM, _GROUP, *entry_ids)
+            pipe.xdel(_STREAM, *entry_ids)
+            pipe.execute()
 
     def length(self) -> int:
         """Entries not published yet."""
+        with reaching_redis():
+            return int(self._redis.xlen(_STREAM))
 
-    def set_aside(self, limit: int = 100) -> list[Message]:
+    def aside(self, limit: int = 100) -> list[Message]:
         """The newest entries that could not be published."""
+        with reaching_redis():
+            entries = self._redis.xrevrange(f"{_STREAM}:aside", count=limit)
+        return [_message(text(entry_id), self._max_deliveries, _decoded(fields)) for entry_id, fields in entries]
+
+    def _with_group(self, call: Callable[[], _Answer]) -> _Answer:
+        """Make the group where it is missing: the first time, and when Redis lost its data."""
+        with reaching_redis():
+            try:
+                return call()
+            except ResponseError as error:
+                if "NOGROUP" not in str(error):
+                    raise
+            try:
+                self._redis.xgroup_create(_STREAM, _GROUP, id="0", mkstream=True)
+            except ResponseError as error:
+                if "BUSYGROUP" not in str(error):
+                    raise
+            return call()
+
+
+def _entries(streams: Any) -> list[tuple[bytes | str, Mapping[Any, Any]]]:
+    """The entries of one stream, in the shape of either protocol version of redis-py."""
+    if not streams:
+        return []
+    if isinstance(streams, dict):
+        (batches,) = streams.values()
+        return [entry for batch in batches for entry in (batch if isinstance(batch, list) else [batch])]
+    return list(streams[0][1])
+
+
+def _decoded(fields: Mapping[Any, Any]) -> dict[str, str]:
+    return {text(name): text(value) for name, value in fields.items()}
+
+
+def _message(entry_id: str, deliveries: int, fields: Mapping[str, str]) -> Message:
+    ids = tuple(fields.get("ids", "").split())
+    return Message(Stage(fields["stage"]), ids, entry_id, deliveries, int(fields.get("attempt") or 0))

@@ -6,103 +6,147 @@ WAITING. Nothing here knows a key's secret or the chain: callers bring signed by
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import Any
 
 from redis import Redis
 
-from offchainvm.jobs.record import Verdict
+from offchainvm.jobs.record import fixed_text, parse_report
+from offchainvm.jobs.rows import Row, RowOutcome, Transaction
+from offchainvm.jobs.server import Server, key, milliseconds, new_token, plain, reaching_redis, text
 
-DEFAULT_RETENTION_SECONDS = 72 * 3600
-
-
-@dataclass(frozen=True)
-class Row:
-    """One payload, taken to be signed. ``arguments`` are the exact bytes, the same in every transaction."""
-
-    data_id: str
-    arguments: bytes
-    deadline_height: int | None
-    attempts: int
-    """Transactions that carried it before."""
-    take: str
-    """Who took it: ``store`` refuses rows of a take that has run out."""
-    report: str = ""
-    """Its report, opaque here: in the journal it lets a lost record be reported all the same."""
-    replaces: tuple[str, int] | None = None
-    """Public key and nonce of the dead transaction that carried it last: a replacement uses both again where it can."""
-
-
-@dataclass(frozen=True)
-class Transaction:
-    """A signed transaction that may land; ``data_ids`` in the order of its actions, ``attempts`` sendings begun."""
-
-    hash: str
-    public_key: str
-    nonce: int
-    block_height: int
-    """Height of the block whose hash it names."""
-    signed: bytes
-    data_ids: tuple[str, ...]
-    attempts: int = 0
-    stored_at: float = 0.0
-
-
-@dataclass(frozen=True)
-class RowOutcome:
-    """What became of one action. ``verdict`` None: WAITING again, and alone in its next transaction where ``error`` blames it."""
-
-    verdict: Verdict | None
-    error: str | None = None
+__all__ = ["Resolves", "Row", "RowOutcome", "Transaction"]
 
 
 class Resolves:
-    """The rows of ``near.md``; every change one script."""
+    """The rows of ``near.md``; every change one script. All raise ``errors.Unavailable`` while Redis is away."""
 
-    def __init__(self, redis: Redis, *, retention_seconds: int = DEFAULT_RETENTION_SECONDS) -> None: ...
+    def __init__(self, redis: Redis) -> None:
+        self._redis: Any = redis
+        self._server = Server(redis)
 
     def take(self, count: int, *, lease_seconds: float, final_height: int, token: str | None = None) -> list[Row]:
         """Rows to sign, oldest deadline first, at most ``count``; clears the doorbell first.
 
-        Rows whose deadline ``final_height`` has reached are settled EXPIRED instead. After a failed batch fewer
-        come at once; a row that an error blamed comes alone.
+        Rows whose deadline ``final_height`` has reached are settled EXPIRED instead. After a failed batch fewer come
+        at once; a row that an error blamed comes alone.
         """
+        token = token or new_token()
+        found = self._server.run("take", token, count, milliseconds(lease_seconds), final_height)
+        return [_row(token, values) for values in found]
 
-    def give_back(self, rows: Sequence[Row]) -> None:
-        """Rows that were not signed: WAITING again, nothing counted."""
+    def give_back(self, rows: Sequence[Row]) -> int:
+        """Rows that were not signed are WAITING again, nothing counted; how many still were of their take."""
+        return int(self._server.run("give_back", *_takes(rows))) if rows else 0
 
     def store(self, tx: Transaction, rows: Sequence[Row], *, token: str | None = None) -> bool:
-        """Keep a transaction before its first byte is sent; False when any row is no longer TAKEN by its take (then: send nothing)."""
+        """Keep a transaction before its first byte is sent; ``rows`` in the order of its actions.
+
+        False when any row is no longer TAKEN by its take: then nothing was kept, and nothing may be sent.
+        """
+        if tuple(row.data_id for row in rows) != tx.data_ids:
+            raise ValueError("a transaction and its rows must name the same jobs in the same order")
+        return bool(self._server.run("store", token or new_token(), *_signed(tx), *_takes(rows)))
 
     def in_flight(self, public_key: str | None = None) -> list[Transaction]:
         """Transactions that may still land, by key and nonce."""
+        return [_transaction(values) for values in self._server.run("flights", public_key or "")]
 
-    def in_flight_count(self, public_key: str) -> int: ...
+    def in_flight_count(self, public_key: str) -> int:
+        """How much of a key's window is used."""
+        with reaching_redis():
+            return int(self._redis.zcard(key("flight", public_key)))
 
     def attempted(self, hash: str) -> int:
-        """Called before each sending; the number of sendings begun, 0 when the transaction is not in flight any more (send nothing)."""
+        """Call it before each sending: the number of sendings begun, or 0 when it is not in flight any more (then send nothing)."""
+        return int(self._server.run("attempted", hash))
 
     def settle(self, hash: str, outcomes: Sequence[RowOutcome], *, token: str | None = None) -> bool:
         """End a transaction whose outcome is final, one outcome an action; False when it was not in flight any more."""
+        pairs = [part for one in outcomes for part in ("" if one.verdict is None else one.verdict.value, plain(one.error or ""))]
+        answer = int(self._server.run("settle", token or new_token(), hash, *pairs))
+        if answer < 0:
+            raise ValueError(f"{len(outcomes)} outcomes for a transaction with another number of actions")
+        return bool(answer)
 
     def dead(self, hash: str, attempts_seen: int, *, token: str | None = None) -> bool:
-        """End a transaction that provably cannot land: rows WAITING again. False when ``attempts`` moved since the evidence."""
+        """End a transaction that provably cannot land, its rows WAITING again.
+
+        ``attempts_seen``: its attempts before the evidence was gathered; False when they moved since (or it is gone).
+        """
+        return bool(self._server.run("dead", token or new_token(), hash, attempts_seen))
 
     def restore(self, tx: Transaction, rows: Sequence[Row]) -> bool:
-        """Put a journalled transaction back as in flight, whatever the records say, unless its jobs are settled."""
+        """Put a journalled transaction back as in flight, whatever the records say; its payloads win over any other.
+
+        False when there is nothing to put back: it is in flight, or all its jobs are settled, or Redis remembers how it ended.
+        """
+        parts = [part for row in rows for part in _restored(row)]
+        return bool(self._server.run("restore", *_signed(tx), tx.attempts, *parts) == "restored")
 
     def hashes(self, data_id: str) -> list[str]:
-        """Every transaction hash that ever carried this job's payload, oldest first."""
+        """Every transaction that ever carried this job's payload, oldest first: ask for all before calling a resume foreign."""
+        with reaching_redis():
+            value = self._redis.hget(key("job", data_id), "hashes")
+        return [] if value is None else text(value).split()
 
-    def waiting_count(self) -> int: ...
+    def waiting_count(self) -> int:
+        """Rows that nobody has taken."""
+        with reaching_redis():
+            return int(self._redis.zcard(key("waiting")))
 
     def ring(self) -> None:
         """Ring the doorbell, unless a ring is pending."""
+        self._server.run("ring")
 
 
-def journal_body(tx: Transaction, rows: Sequence[Row]) -> bytes:
-    """What the journal keeps of a stored transaction."""
+def _row(take: str, values: Sequence[str]) -> Row:
+    data_id, arguments, deadline, tries, report, replaces = values
+    public_key, _, nonce = replaces.partition(" ")
+    return Row(
+        data_id=data_id,
+        arguments=base64.b64decode(arguments),
+        deadline_height=int(deadline) if deadline else None,
+        attempts=int(tries),
+        take=take,
+        report=report,
+        replaces=(public_key, int(nonce)) if nonce else None,
+    )
 
 
-def parse_journal_body(body: bytes) -> tuple[Transaction, list[Row]]:
-    """The inverse of ``journal_body``."""
+def _transaction(values: Sequence[str]) -> Transaction:
+    hash, public_key, nonce, height, signed, ids, attempts, stored = values
+    return Transaction(
+        hash=hash,
+        public_key=public_key,
+        nonce=int(nonce),
+        block_height=int(height),
+        signed=base64.b64decode(signed),
+        data_ids=tuple(ids.split()),
+        attempts=int(attempts),
+        stored_at=int(stored) / 1000,
+    )
+
+
+def _signed(tx: Transaction) -> tuple[str, str, int, int, str]:
+    return tx.hash, tx.public_key, tx.nonce, tx.block_height, base64.b64encode(tx.signed).decode("ascii")
+
+
+def _takes(rows: Sequence[Row]) -> list[str]:
+    return [part for row in rows for part in (row.data_id, row.take)]
+
+
+def _restored(row: Row) -> tuple[str | int, ...]:
+    """One row as ``restore.lua`` takes it, with a minimal record for a job that Redis forgot."""
+    request_id = parse_report(row.report).request_id if row.report else None
+    fixed = fixed_text(data_id=row.data_id, request_id=request_id or 0)
+    deadline = "" if row.deadline_height is None else row.deadline_height
+    return (
+        row.data_id,
+        base64.b64encode(row.arguments).decode("ascii"),
+        deadline,
+        row.report,
+        fixed,
+        "" if request_id is None else request_id,
+    )

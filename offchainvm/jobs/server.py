@@ -6,7 +6,7 @@ import json
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -31,9 +31,18 @@ def key(*parts: str) -> str:
     return PREFIX + ":".join(parts)
 
 
-def plain(text: str, *, limit: int = 500) -> str:
+def plain(untrusted_text: str, *, limit: int = 500) -> str:
     """A text as Redis and a terminal can take it: no lone surrogates, at most ``limit`` characters."""
-    return text[:limit].encode("utf-8", "replace").decode("utf-8")
+    return untrusted_text[:limit].encode("utf-8", "replace").decode("utf-8")
+
+
+def milliseconds(seconds: float) -> int:
+    return round(seconds * 1000)
+
+
+def text(value: bytes | str) -> str:
+    """An answer of a client that decodes, or of one that does not."""
+    return value.decode("utf-8") if isinstance(value, bytes) else value
 
 
 def flat(values: list[str]) -> dict[str, str]:
@@ -42,7 +51,7 @@ def flat(values: list[str]) -> dict[str, str]:
     return dict(zip(pairs, pairs, strict=True))
 
 
-@lru_cache(maxsize=None)
+@cache
 def _source(name: str) -> str:
     return f"{(_FOLDER / 'common.lua').read_text()}\n{(_FOLDER / f'{name}.lua').read_text()}"
 

@@ -1,12 +1,18 @@
-"""One build a source key: whoever comes second waits parked, in no pool slot."""
+"""One build a source key: whoever comes second waits parked, in no pool slot.
+
+The build lives as long as its builder's claim. ``commit(ToExecute)`` of the builder sends the parked on to execute;
+``commit(ToResolve(build_failure=…))`` sends them back here, where they hear of the failure; ``put_back`` and death promote the next.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from redis import Redis
 
 from offchainvm.jobs.record import Claim, ModuleRecord
+from offchainvm.jobs.server import Server, key, new_token, reaching_redis, text
 
 
 @dataclass(frozen=True)
@@ -16,7 +22,7 @@ class Builder:
 
 @dataclass(frozen=True)
 class Parked:
-    """Somebody builds it; the claim is over and its job comes back when there is an answer. (Also: the claim was lost.)"""
+    """This claim is over, do nothing more: somebody builds, and the job comes back when there is an answer (or the claim was lost)."""
 
 
 @dataclass(frozen=True)
@@ -40,15 +46,31 @@ Entrance = Builder | Parked | Built | Failed
 class SingleFlight:
     """Park-or-become-builder, in one script."""
 
-    def __init__(self, redis: Redis) -> None: ...
+    def __init__(self, redis: Redis) -> None:
+        self._redis: Any = redis
+        self._server = Server(redis)
 
-    def enter(self, claim: Claim, source_key: str, *, token: str | None = None) -> Entrance: ...
+    def enter(self, claim: Claim, source_key: str, *, token: str | None = None) -> Entrance:
+        """What this claim of the compile stage is to do about its source."""
+        kind, *details = self._server.run("enter", token or new_token(), claim.data_id, claim.fence, source_key)
+        if kind == "builder":
+            return Builder()
+        if kind == "built":
+            return Built(ModuleRecord(details[0], int(details[1])))
+        return Failed(*details) if kind == "failed" else Parked()
 
     def note_coordinator_lock(self, source_key: str, lock_key: str, *, ttl_seconds: int) -> None:
-        """Our fleet holds the Coordinator's lock on this source (the lock has no owner of its own)."""
+        """Our fleet holds the Coordinator's lock on this source (the lock itself knows no owner)."""
+        with reaching_redis():
+            self._redis.set(key("lock", source_key), lock_key, ex=ttl_seconds)
 
     def take_over(self, source_key: str) -> str | None:
-        """The Coordinator's lock that a builder of this fleet, perhaps dead, holds; the new builder need not acquire it again."""
+        """The Coordinator's lock that a builder of this fleet, perhaps dead, holds: no need to acquire it, but to release it."""
+        with reaching_redis():
+            value = self._redis.get(key("lock", source_key))
+        return None if value is None else text(value)
 
     def drop_coordinator_lock(self, source_key: str) -> None:
         """The lock is released."""
+        with reaching_redis():
+            self._redis.delete(key("lock", source_key))

@@ -1,15 +1,41 @@
-"""The job record: every change is one script, fenced and repeatable."""
+"""The job record: every change is one script, fenced and repeatable.
+
+A stage asks ``claim``, works, and ends with ``commit`` or ``put_back``. Each takes a call token (made here, unless the
+caller brings one): a client that lost the reply and asks again with the same token gets the same answer.
+"""
 
 from __future__ import annotations
 
+import base64
+import json
+from collections.abc import Sequence
 from enum import Enum
 
 from redis import Redis
 
-from offchainvm.jobs.record import Claim, Event, Job, ModuleRecord, Stage, State, Transition
-from offchainvm.models import CompileTask, ExecuteTask, ResourceLimits
+from offchainvm.jobs.lookups import Lookups
+from offchainvm.jobs.record import (
+    SCHEMA_VERSION,
+    Claim,
+    ModuleRecord,
+    Stage,
+    ToCompile,
+    ToExecute,
+    ToResolve,
+    Transition,
+    encode_bytes,
+    fixed_text,
+    parse_job,
+    report_text,
+    response_text,
+)
+from offchainvm.jobs.server import flat, key, milliseconds, new_token, plain, reaching_redis
+from offchainvm.models import CompileTask, ExecuteTask, ExecutionReport, ResourceLimits
 
 DEFAULT_RETENTION_SECONDS = 72 * 3600
+_BRIEF_REPORT_BYTES = 4096
+_MODULE_SECONDS = 30 * 86400
+_INPUT_SECONDS = 86400
 
 
 class Acceptance(str, Enum):
@@ -26,13 +52,18 @@ class RetryAnswer(str, Enum):
     QUEUED = "queued"
     UNKNOWN = "unknown"
     BUSY = "busy"
+    """Somebody works on it at this moment."""
     CARRIED = "carried"
+    """A transaction carried its payload: another payload must never follow."""
 
 
-class JobStore:
-    """Reads and changes records. Every method raises ``errors.Unavailable("redis")`` while Redis is away."""
+class JobStore(Lookups):
+    """Reads (see ``Lookups``) and changes records. Every method raises ``errors.Unavailable`` while Redis is away."""
 
-    def __init__(self, redis: Redis, *, retention_seconds: int = DEFAULT_RETENTION_SECONDS) -> None: ...
+    def __init__(self, redis: Redis, *, retention_seconds: int = DEFAULT_RETENTION_SECONDS) -> None:
+        """``retention_seconds``: how long the record of a job accepted here outlives its settling; a tombstone stays 30 days at least."""
+        super().__init__(redis)
+        self._retention_seconds = retention_seconds
 
     def accept(
         self,
@@ -46,44 +77,104 @@ class JobStore:
         deadline_height: int | None = None,
         token: str | None = None,
     ) -> Acceptance:
-        """Make a job of a task, once for each data_id; a settled one has its report queued again."""
+        """Make a job of a task, once for each data_id; a settled one has its report queued again, even after retention.
 
-    def claim(self, data_id: str, stage: Stage, *, owner: str, lease_seconds: float, token: str | None = None) -> Claim | None: ...
+        Where the monitor recorded the request's event, its height gives the deadline instead of ``deadline_height``.
+        """
+        fixed = fixed_text(
+            data_id=task.data_id,
+            request_id=task.request_id,
+            source=task.code_source,
+            limits=limits,
+            limits_clamped=limits_clamped,
+            input_data=task.input_data,
+        )
+        deadline = "" if deadline_height is None else deadline_height
+        arguments = (
+            task.data_id,
+            fixed,
+            stage.value,
+            source_key or "",
+            commit_sha or "",
+            deadline,
+            task.request_id,
+            self._retention_seconds,
+        )
+        return Acceptance(self._server.run("accept", token or new_token(), *arguments))
 
-    def renew(self, claim: Claim, *, lease_seconds: float) -> bool: ...
+    def claim(self, data_id: str, stage: Stage, *, owner: str, lease_seconds: float, token: str | None = None) -> Claim | None:
+        """Take the right to work on a job; None: not queued for this stage, not due yet, or somebody has it."""
+        token = token or new_token()
+        fields = self._server.run("claim", token, data_id, stage.value, owner, milliseconds(lease_seconds), SCHEMA_VERSION)
+        if fields is None:
+            return None
+        job = parse_job(flat(fields))
+        return Claim(job=job, fence=job.fence, owner=owner, token=token)
 
-    def commit(self, claim: Claim, transition: Transition, *, token: str | None = None) -> bool: ...
+    def renew(self, claim: Claim, *, lease_seconds: float) -> bool:
+        """Prolong the lease; False: the claim is lost, stop working. A late renewal counts until the reconciler judged the lease."""
+        return bool(self._server.run("renew", claim.data_id, claim.fence, milliseconds(lease_seconds)))
 
-    def put_back(self, claim: Claim, *, delay_seconds: float, note: str, counted: bool, token: str | None = None) -> bool: ...
+    def commit(self, claim: Claim, transition: Transition, *, token: str | None = None) -> bool:
+        """Write the outcome of a stage and the next message, together; False: fenced out, nothing was written."""
+        head = (token or new_token(), claim.data_id, claim.fence)
+        if isinstance(transition, ToExecute):
+            module = (transition.source_key, transition.commit_sha or "", transition.module_sha256, transition.module_size)
+            return bool(self._server.run("commit_execute", *head, *module))
+        if isinstance(transition, ToCompile):
+            return bool(self._server.run("commit_compile", *head, plain(transition.reason), transition.bad_sha256 or ""))
+        return bool(self._server.run("commit_resolve", *head, *_payload(transition)))
 
-    def hand_back(self, data_ids: list[str], stage: Stage) -> None: ...
+    def put_back(self, claim: Claim, *, delay_seconds: float, note: str, counted: bool, token: str | None = None) -> bool:
+        """End a claim without an outcome: QUEUED again, published after the delay; ``counted`` raises ``attempt``. False: fenced out."""
+        arguments = (milliseconds(delay_seconds), plain(note), int(counted))
+        return bool(self._server.run("put_back", token or new_token(), claim.data_id, claim.fence, *arguments))
 
-    def get(self, data_id: str) -> Job | None: ...
+    def hand_back(self, data_ids: Sequence[str], stage: Stage, *, token: str | None = None) -> int:
+        """Publish ids of a grouped message again that were not claimed; how many of them still wait."""
+        return int(self._server.run("hand_back", token or new_token(), stage.value, *data_ids)) if data_ids else 0
 
-    def history(self, data_id: str) -> list[Event]: ...
+    def retry(self, data_id: str, *, token: str | None = None) -> RetryAnswer:
+        """Begin a job anew, at compile where its source is known; refused once a transaction ever carried its payload."""
+        job = self.get(data_id)
+        if job is None:
+            return RetryAnswer.UNKNOWN
+        stage = Stage.EXECUTE if job.source is None else Stage.COMPILE
+        return RetryAnswer(self._server.run("retry", token or new_token(), data_id, stage.value))
 
-    def list_jobs(self, state: State | None = None, limit: int = 50) -> list[Job]: ...
+    def remember_module(self, source_key: str, module: ModuleRecord) -> None:
+        """Keep what a source key stands for, seen and verified elsewhere than in a build of ours."""
+        name = key("module", source_key)
+        with reaching_redis():
+            pipe = self._redis.pipeline(transaction=True)
+            pipe.hset(name, mapping={"sha256": module.sha256, "size": module.size})
+            pipe.expire(name, _MODULE_SECONDS)
+            pipe.execute()
 
-    def by_request_id(self, request_id: int) -> Job | None: ...
+    def forget_module(self, source_key: str) -> None:
+        """The module is gone or bad."""
+        with reaching_redis():
+            self._redis.delete(key("module", source_key))
 
-    def retry(self, data_id: str) -> RetryAnswer: ...
+    def record_input(self, data_id: str, input_data: str, height: int, *, ttl_seconds: int = _INPUT_SECONDS) -> None:
+        """Keep the input and the height of a request's event, whether its task came before or comes later."""
+        self._server.run("record_input", data_id, encode_bytes(input_data.encode("utf-8", "surrogatepass")) or "", height, ttl_seconds)
 
-    def module(self, source_key: str) -> ModuleRecord | None: ...
+    def reject(self, untrusted_task: bytes, reason: str, request_id: int | None, *, token: str | None = None) -> None:
+        """Set a task aside that cannot be read; with a request id, the Coordinator is told by ``Reports`` that it failed."""
+        entry = json.dumps({"request_id": request_id, "reason": plain(reason), "task": encode_bytes(untrusted_task[:65536])})
+        error = plain(f"invalid_request: {reason}")
+        told = ("", "") if request_id is None else (f"rejected-{request_id}", _failure_report(request_id, error))
+        self._server.run("reject", token or new_token(), entry, *told, error)
 
-    def remember_module(self, source_key: str, module: ModuleRecord) -> None: ...
 
-    def forget_module(self, source_key: str) -> None: ...
+def _failure_report(request_id: int, error: str) -> str:
+    return report_text(ExecutionReport(request_id=request_id, success=False, error=error))
 
-    def record_input(self, data_id: str, input_data: str, height: int) -> None: ...
 
-    def recorded_input(self, data_id: str) -> tuple[str, int] | None: ...
-
-    def reject(self, untrusted_task: bytes, reason: str, request_id: int | None) -> None: ...
-
-    def rejected(self, limit: int = 100) -> list[dict[str, object]]: ...
-
-    def queued_count(self) -> int: ...
-
-    def counts(self) -> dict[str, int]: ...
-
-    def server_run_id(self) -> str: ...
+def _payload(transition: ToResolve) -> tuple[str, str, str, str, str]:
+    """Arguments, response, report, short report and build failure, as ``commit_resolve.lua`` takes them."""
+    report = report_text(transition.report)
+    brief = report_text(transition.report, with_output=False) if len(report) > _BRIEF_REPORT_BYTES else ""
+    failure = "" if transition.build_failure is None else json.dumps([plain(part, limit=2000) for part in transition.build_failure])
+    return base64.b64encode(transition.arguments).decode("ascii"), response_text(transition.response), report, brief, failure

@@ -1,0 +1,115 @@
+"""What can be read of the jobs; nothing here changes anything."""
+
+from __future__ import annotations
+
+import base64
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from redis import Redis
+
+from offchainvm.jobs.record import Event, Job, ModuleRecord, Stage, State, UnreadableRecord, parse_job
+from offchainvm.jobs.server import Server, flat, key, reaching_redis, text
+
+_COUNTED = ("running", "parked", "waiting", "taken", "settled", "reports")
+
+
+@dataclass(frozen=True)
+class Rejected:
+    """A task that could not be read; ``untrusted_task`` is the start of its bytes, ``at`` in seconds since 1970."""
+
+    at: float
+    request_id: int | None
+    reason: str
+    untrusted_task: bytes
+
+
+class Lookups:
+    """The reading half of ``JobStore``."""
+
+    def __init__(self, redis: Redis) -> None:
+        self._redis: Any = redis
+        self._server = Server(redis)
+
+    def get(self, data_id: str) -> Job | None:
+        """The job, or None: never accepted, or its retention has passed."""
+        with reaching_redis():
+            fields = self._redis.hgetall(key("job", data_id))
+        return parse_job({text(name): text(value) for name, value in fields.items()}) if fields else None
+
+    def by_request_id(self, request_id: int) -> Job | None:
+        with reaching_redis():
+            data_id = self._redis.get(key("request", str(request_id)))
+        return None if data_id is None else self.get(text(data_id))
+
+    def history(self, data_id: str) -> list[Event]:
+        """The newest 64 events, oldest first."""
+        with reaching_redis():
+            lines = self._redis.lrange(key("history", data_id), 0, -1)
+        return [Event(at / 1000, stage, what, detail) for at, stage, what, detail in map(json.loads, lines)]
+
+    def list_jobs(self, state: State | None = None, limit: int = 50) -> list[Job]:
+        """Jobs of one state (all: those that are not settled first); what a newer version wrote is left out."""
+        records = self._server.run("list", "" if state is None else state.value, limit)
+        return [job for record in records if (job := _readable(flat(record))) is not None]
+
+    def module(self, source_key: str) -> ModuleRecord | None:
+        with reaching_redis():
+            sha256, size = self._redis.hmget(key("module", source_key), "sha256", "size")
+        return None if sha256 is None else ModuleRecord(text(sha256), int(size))
+
+    def recorded_input(self, data_id: str) -> tuple[str, int] | None:
+        """Input and event height as the chain announced them, while they are kept."""
+        with reaching_redis():
+            value, height = self._redis.hmget(key("input", data_id), "input", "height")
+        return None if value is None else (base64.b64decode(value).decode("utf-8", "surrogatepass"), int(height))
+
+    def rejected(self, limit: int = 100) -> list[Rejected]:
+        """Tasks set aside, the newest first."""
+        with reaching_redis():
+            lines = self._redis.lrange(key("rejected"), 0, limit - 1)
+        return [_rejected(*json.loads(line)) for line in lines]
+
+    def queued_count(self) -> int:
+        """Jobs that wait for a worker of any stage, delayed ones included."""
+        with reaching_redis():
+            pipe = self._redis.pipeline(transaction=False)
+            for stage in (Stage.COMPILE, Stage.EXECUTE):
+                pipe.zcard(key("queued", stage.value))
+            return sum(pipe.execute())
+
+    def counts(self) -> dict[str, int]:
+        """How many jobs stand where.
+
+        Jobs: compile, execute (queued), running, parked, waiting, taken, settled; and in_flight (transactions), reports, outbox, rejected.
+        """
+        with reaching_redis():
+            pipe = self._redis.pipeline(transaction=False)
+            pipe.zcard(key("queued", "compile")).zcard(key("queued", "execute"))
+            for name in _COUNTED:
+                pipe.zcard(key(name))
+            pipe.xlen(key("outbox")).llen(key("rejected")).smembers(key("keys"))
+            *numbers, public_keys = pipe.execute()
+            flights = self._redis.pipeline(transaction=False)
+            for public_key in public_keys:
+                flights.zcard(key("flight", text(public_key)))
+            in_flight = sum(flights.execute())
+        return {**dict(zip(("compile", "execute", *_COUNTED, "outbox", "rejected"), numbers, strict=True)), "in_flight": in_flight}
+
+    def server_run_id(self) -> str:
+        """Changes whenever the server started anew: it may have forgotten its last second."""
+        with reaching_redis():
+            return str(self._redis.info("server")["run_id"])
+
+
+def _readable(fields: dict[str, str]) -> Job | None:
+    try:
+        return parse_job(fields)
+    except UnreadableRecord:
+        return None
+
+
+def _rejected(at: int, entry: str) -> Rejected:
+    values = json.loads(entry)
+    return Rejected(at / 1000, values["request_id"], values["reason"], base64.b64decode(values["task"]))

@@ -1,0 +1,28 @@
+-- Make a job of a task, once for each data_id.
+-- ARGV: 1 token, 2 data_id, 3 fixed (JSON), 4 stage, 5 source_key or '', 6 commit or '', 7 deadline or '', 8 request_id, 9 retention seconds
+-- Returns JSON "new" | "known" | "settled" (the report of a settled one is queued again).
+local token, id, fixed, stage, source_key, commit, deadline, request_id, keep = unpack(ARGV)
+local before = remembered(token)
+if before then return before end
+
+local now = get(id, 'state', 'verdict', 'report', 'error')
+if now[1] and now[1] ~= 'settled' then return answer(token, '"known"') end
+if not now[1] then
+  local tomb = redis.call('HMGET', P .. 'tomb:' .. id, 'verdict', 'verdict', 'report', 'error')
+  if tomb[1] then now = tomb end
+end
+if now[1] then
+  local err = (now[4] and now[4] ~= '') and now[4] or now[2]
+  if now[3] and now[3] ~= '' then queue_report(id, now[2] == 'accepted' and 'complete' or 'fail', now[3], err) end
+  return answer(token, '"settled"')
+end
+
+local height = redis.call('HGET', P .. 'input:' .. id, 'height')
+if height then deadline = string.format('%.0f', tonumber(height) + DEADLINE) end
+local module = source_key ~= '' and redis.call('HGET', P .. 'module:' .. source_key, 'sha256') or ''
+redis.call('HSET', job(id), 'fixed', fixed, 'needs', 1, 'attempt', 0, 'deaths', 0, 'fence', 0, 'source_key', source_key, 'commit', commit,
+  'module', module, 'deadline', deadline, 'event', height or '', 'request_id', request_id, 'keep', keep, 'accepted', NOW)
+redis.call('SET', P .. 'request:' .. request_id, id)
+note(id, stage, 'accepted', '')
+enqueue(id, stage, 0)
+return answer(token, '"new"')

@@ -1,0 +1,37 @@
+-- End a transaction whose outcome is final: each row by its own, the slot of its key freed.
+-- ARGV: 1 token, 2 hash, 3.. pairs of verdict ('' = WAITING again), error, one pair for each action
+-- Returns 1; 0: not in flight (settled before); -1: the number of outcomes is not the number of rows.
+local token, hash = ARGV[1], ARGV[2]
+local before = remembered(token)
+if before then return tonumber(before) end
+if redis.call('EXISTS', P .. 'tx:' .. hash) == 0 then return answer(token, 0) end
+local ids = words(redis.call('HGET', P .. 'tx:' .. hash, 'ids'))
+if #ARGV - 2 ~= 2 * #ids then return -1 end
+
+local failed = false
+for i, id in ipairs(ids) do
+  local verdict, err = ARGV[1 + 2 * i], ARGV[2 + 2 * i]
+  local now = get(id, 'tx', 'row', 'hashes')
+  if verdict ~= '' then
+    settle_job(id, verdict, hash, err)
+  else
+    failed = true
+    if now[2] == 'signed' and now[1] == hash then
+      -- A row that made a batch fail goes alone; one that was only beside it is not blamed.
+      if err ~= '' then redis.call('HSET', job(id), 'alone', 1) end
+      note(id, 'resolve', 'again', err)
+      wait(id)
+    end
+  end
+end
+if #ids > 1 or failed then
+  local batch = tonumber(redis.call('GET', P .. 'batch') or '0')
+  if failed then
+    redis.call('SET', P .. 'batch', math.max(1, math.floor(#ids / 2)), 'PX', 60000)
+  elseif batch > 0 then
+    redis.call('SET', P .. 'batch', batch * 2, 'PX', 60000)
+  end
+end
+land(hash)
+if redis.call('EXISTS', P .. 'waiting') == 1 then ring(false) end
+return answer(token, 1)

@@ -1,0 +1,41 @@
+-- Take rows to sign: oldest deadline first, the doorbell cleared before anything is read.
+-- ARGV: 1 token (names the take), 2 count, 3 lease ms, 4 final height
+-- Returns JSON [[id, args, deadline, tries, report, replaces], …]. The answer to a repeated call has the rows that are still of this take.
+local token, count, lease, final_height = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
+local function described(ids)
+  local rows = {}
+  for _, id in ipairs(ids) do
+    local now = get(id, 'row', 'take', 'args', 'deadline', 'tries', 'report', 'replaces')
+    if now[1] == 'taken' and now[2] == token then
+      rows[#rows + 1] = { id, now[3], now[4] or '', now[5] or '0', now[6] or '', now[7] or '' }
+    end
+  end
+  return #rows > 0 and cjson.encode(rows) or '[]'
+end
+local before = remembered(token)
+if before then return described(words(before)) end
+
+redis.call('DEL', P .. 'bell')
+if final_height > tonumber(redis.call('GET', P .. 'head') or '0') then redis.call('SET', P .. 'head', ARGV[4]) end
+-- After a failed batch fewer go together, until batches land again (near.md).
+local together = math.min(count, tonumber(redis.call('GET', P .. 'batch') or count))
+local taken = {}
+for _, id in ipairs(redis.call('ZRANGE', P .. 'waiting', 0, 4 * count + 20)) do
+  if #taken >= together then break end
+  local now = get(id, 'deadline', 'alone', 'state')
+  local deadline = tonumber(now[1] or '')
+  if now[3] ~= 'resolving' then
+    redis.call('ZREM', P .. 'waiting', id)
+  elseif deadline and final_height >= deadline then
+    redis.call('ZREM', P .. 'waiting', id)
+    settle_job(id, 'expired', '', 'expired: the deadline of height ' .. now[1] .. ' has passed.')
+  elseif now[2] ~= '1' or #taken == 0 then
+    redis.call('ZREM', P .. 'waiting', id)
+    redis.call('ZADD', P .. 'taken', NOW + lease, id)
+    redis.call('HSET', job(id), 'row', 'taken', 'take', token, 'updated', NOW)
+    taken[#taken + 1] = id
+    if now[2] == '1' then break end
+  end
+end
+answer(token, table.concat(taken, ' '))
+return described(taken)
