@@ -1,0 +1,1 @@
+"""The bridge: everything between the Coordinator, Redis and the chain that needs no sandbox and holds no key."""

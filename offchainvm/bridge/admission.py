@@ -1,0 +1,135 @@
+"""Where a task enters: its limits, its source, and the stage at which it begins."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from offchainvm.compiler.source import Resolver, Source, parse_source, source_key
+from offchainvm.coordinator import Coordinator
+from offchainvm.errors import BuildCode, BuildError, Refused, Unavailable
+from offchainvm.jobs.record import DEADLINE_HEIGHTS, Stage
+from offchainvm.jobs.store import Acceptance, JobStore
+from offchainvm.logs import get_logger
+from offchainvm.models import CompileTask, ExecuteTask, ResourceLimits
+
+log = get_logger()
+
+_SEEN_SECONDS = 30.0
+_RESOLVER_REST_SECONDS = 10.0
+
+
+@dataclass(frozen=True)
+class LimitPolicy:
+    """What a request gets where it names no limit, and the most that any request gets."""
+
+    defaults: ResourceLimits
+    most: ResourceLimits
+
+    def apply(self, asked: ResourceLimits) -> tuple[ResourceLimits, tuple[str, ...]]:
+        """All limits filled, and the names of those that were ours and not the request's."""
+        filled = asked.or_else(self.defaults).model_dump()
+        ceilings = {name: ceiling for name, ceiling in self.most.model_dump().items() if ceiling is not None and filled[name] > ceiling}
+        return ResourceLimits(**{**filled, **ceilings}), tuple(ceilings)
+
+
+@dataclass(frozen=True)
+class _Place:
+    stage: Stage
+    source_key: str | None = None
+    commit_sha: str | None = None
+
+
+class Admission:
+    """Makes jobs of tasks. Only Redis can stop it: whatever else is away makes it know less of a job, not refuse it.
+
+    Args:
+        head: height of a final block of the last seconds, None where the chain cannot be asked.
+    """
+
+    def __init__(
+        self,
+        *,
+        store: JobStore,
+        coordinator: Coordinator,
+        resolver: Resolver,
+        limits: LimitPolicy,
+        mirror_url: str,
+        head: Callable[[], int | None],
+    ) -> None:
+        self._store, self._coordinator, self._resolver = store, coordinator, resolver
+        self._limits, self._mirror_url, self._head = limits, mirror_url, head
+        self._seen_until: dict[str, float] = {}
+        self._resolver_rests_until = 0.0
+
+    def admit(self, task: CompileTask | ExecuteTask) -> Acceptance:
+        """Accept a task, once for each data id.
+
+        Raises:
+            Unavailable: Redis is away.
+        """
+        place = self._place(task)
+        limits, clamped = self._limits.apply(task.resource_limits)
+        head = self._head()
+        acceptance = self._store.accept(
+            task,
+            stage=place.stage,
+            limits=limits,
+            limits_clamped=clamped,
+            source_key=place.source_key,
+            commit_sha=place.commit_sha,
+            # Where the monitor recorded the event's height, the script takes that instead.
+            deadline_height=None if head is None else head + DEADLINE_HEIGHTS,
+        )
+        log.info(
+            "task accepted",
+            action="accept_task",
+            data_id=task.data_id,
+            request_id=task.request_id,
+            stage=place.stage.value,
+            acceptance=acceptance.value,
+        )
+        return acceptance
+
+    def _place(self, task: CompileTask | ExecuteTask) -> _Place:
+        if isinstance(task, ExecuteTask):
+            return _Place(Stage.EXECUTE, source_key=task.wasm_checksum)
+        try:
+            source = parse_source(task.code_source, mirror_url=self._mirror_url)
+        except BuildError:
+            # The compile stage meets the same error, and tells the contract.
+            return _Place(Stage.COMPILE)
+        commit_sha = self._resolved(source)
+        if commit_sha is None:
+            return _Place(Stage.COMPILE)
+        key = source_key(source.repo, commit_sha, source.target)
+        return _Place(Stage.EXECUTE if self._is_cached(key) else Stage.COMPILE, source_key=key, commit_sha=commit_sha)
+
+    def _resolved(self, source: Source) -> str | None:
+        """The full SHA, or None: then the compile stage looks for itself, with its own repeats."""
+        if not source.is_full_sha and time.monotonic() < self._resolver_rests_until:
+            return None
+        try:
+            return self._resolver.resolve(source)
+        except BuildError as error:
+            if error.code == BuildCode.FETCH_NETWORK.value:
+                self._resolver_rests_until = time.monotonic() + _RESOLVER_REST_SECONDS
+        except Unavailable as error:
+            log.debug(error.sentence, action="resolve_reference_later", service=error.service)
+            self._resolver_rests_until = time.monotonic() + _RESOLVER_REST_SECONDS
+        return None
+
+    def _is_cached(self, key: str) -> bool:
+        """Whether there is a module, perhaps rubbish: the execute stage checks the bytes and sends rubbish back."""
+        if self._store.module(key) is not None or self._seen_until.get(key, 0.0) > time.monotonic():
+            return True
+        try:
+            there = self._coordinator.wasm_exists(key)
+        except (Unavailable, Refused):
+            return False
+        if there:
+            if len(self._seen_until) > 10_000:
+                self._seen_until.clear()
+            self._seen_until[key] = time.monotonic() + _SEEN_SECONDS
+        return there

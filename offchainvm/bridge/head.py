@@ -1,0 +1,35 @@
+"""The newest final height, kept fresh beside the work: nobody waits for the chain to learn it."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+
+from offchainvm.bridge.link import Link, turns
+
+_EVERY_SECONDS = 2.0
+_STALE_SECONDS = 12.0
+"""A deadline that is counted from an old height would come too early."""
+
+
+class Head:
+    """The final height of the last seconds, or None while the chain cannot be asked."""
+
+    def __init__(self, fetch: Callable[[], int]) -> None:
+        self._fetch = fetch
+        self._height, self._at = 0, float("-inf")
+        self._link = Link("NEAR RPC")
+
+    def height(self) -> int | None:
+        return self._height if time.monotonic() - self._at <= _STALE_SECONDS else None
+
+    def run(self, stop: threading.Event) -> None:
+        """Ask every few seconds until ``stop``."""
+        turns(stop, self._link, self.look)
+
+    def look(self) -> float:
+        """Ask once; never steps back, since nodes behind one address may differ."""
+        began = time.monotonic()
+        self._height, self._at = max(self._height, self._fetch()), began
+        return _EVERY_SECONDS

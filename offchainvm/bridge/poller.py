@@ -1,0 +1,99 @@
+"""Long polls, several at once, as long as Redis is there and the queues are not too full."""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+
+from offchainvm.bridge.intake import Intake, Taken
+from offchainvm.bridge.link import Link
+from offchainvm.coordinator import POLL_SECONDS_MAX, Coordinator
+from offchainvm.errors import Refused, Unavailable
+from offchainvm.jobs.store import JobStore
+from offchainvm.logs import get_logger
+
+log = get_logger()
+
+_LOOK_EVERY_SECONDS = 1.0
+_RESUME_SHARE = 0.8
+_LONGEST_REJECT_PAUSE_SECONDS = 5.0
+
+
+class Backlog:
+    """Whether so many jobs are queued that polling has to pause. One look a second serves all threads."""
+
+    def __init__(self, store: JobStore, *, high_water: int) -> None:
+        self._store, self._high_water = store, high_water
+        self._lock = threading.Lock()
+        self._looked_at, self._full = float("-inf"), False
+
+    def is_full(self) -> bool:
+        """Over the high-water mark, or not yet well below it again.
+
+        Raises:
+            Unavailable: Redis is away.
+        """
+        with self._lock:
+            now = time.monotonic()
+            if now - self._looked_at >= _LOOK_EVERY_SECONDS:
+                self._look()
+                self._looked_at = now
+            return self._full
+
+    def _look(self) -> None:
+        queued = self._store.queued_count()
+        full = queued >= self._high_water * (_RESUME_SHARE if self._full else 1.0)
+        if full != self._full:
+            text = "too many jobs are queued: polling pauses" if full else "polling goes on"
+            log.warning(text, action="pause_polling" if full else "resume_polling", queued=queued, high_water=self._high_water)
+        self._full = full
+
+
+class Poller:
+    """Polls for tasks; ``run`` in as many threads as polls should be held at once."""
+
+    def __init__(self, *, coordinator: Coordinator, intake: Intake, backlog: Backlog, timeout_seconds: float, concurrency: int) -> None:
+        self._coordinator, self._intake, self._backlog = coordinator, intake, backlog
+        self._timeout_seconds = min(timeout_seconds, POLL_SECONDS_MAX)
+        self.concurrency = concurrency
+        self._link, self._redis = Link("coordinator"), Link("redis")
+        self._rejected = 0
+
+    @property
+    def longest_poll_seconds(self) -> float:
+        """How long a stop has to wait for the poll in hand: to cut it off could lose a task that is on its way."""
+        return self._timeout_seconds
+
+    def run(self, stop: threading.Event) -> None:
+        """Poll until ``stop``; a poll in hand is finished, and its task brought in."""
+        # Not all at the same moment, nor after an outage.
+        stop.wait(random.uniform(0, 0.1))  # noqa: S311 - jitter, not a secret
+        while not stop.is_set():
+            if not self._intake.ready.wait(_LOOK_EVERY_SECONDS):
+                continue
+            try:
+                full = self._backlog.is_full()
+                self._redis.up()
+            except Unavailable as error:
+                stop.wait(self._redis.down(error))
+                continue
+            stop.wait(_LOOK_EVERY_SECONDS if full else self._poll())
+
+    def _poll(self) -> float:
+        """One poll; how long to wait before the next, in seconds."""
+        began = time.monotonic()
+        try:
+            untrusted_task = self._coordinator.poll(self._timeout_seconds)
+        except (Unavailable, Refused) as error:
+            return self._link.down(error)
+        self._link.up()
+        if untrusted_task is None:
+            # A server that says "none" at once is not to be asked in a circle.
+            return 0.5 if time.monotonic() - began < 0.1 else 0.0
+        return self._pause_after(self._intake.take(untrusted_task))
+
+    def _pause_after(self, taken: Taken) -> float:
+        """Something else than the Coordinator may answer at that address, with a page for every poll."""
+        self._rejected = self._rejected + 1 if taken is Taken.REJECTED else 0
+        return min(_LONGEST_REJECT_PAUSE_SECONDS, 0.05 * 2.0 ** min(self._rejected, 16)) if self._rejected else 0.0

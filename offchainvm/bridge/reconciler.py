@@ -1,0 +1,94 @@
+"""Puts right every few seconds what messages may lose, and keeps the journal no larger than it must be."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+
+from offchainvm.bridge.intake import Intake
+from offchainvm.bridge.link import Link, turns
+from offchainvm.jobs.reconcile import Reconciler
+from offchainvm.jobs.record import Stage
+from offchainvm.logs import get_logger
+
+log = get_logger()
+
+LEASE_SECONDS = 30.0
+"""No stage's lease is longer. Nothing is judged dead before Redis was seen for so long: nobody could renew while it was away."""
+_EVERY_SECONDS = 2.0
+_TEND_EVERY_SECONDS = 0.5
+
+
+class Uptime:
+    """How long this process has seen one and the same Redis without a gap."""
+
+    def __init__(self, run_id: Callable[[], str]) -> None:
+        self._fetch = run_id
+        self._run_id, self._since = "", 0.0
+
+    def observed_seconds(self) -> float:
+        """Since the first look at this server that no failed look followed.
+
+        Raises:
+            Unavailable: Redis is away; the count begins anew.
+        """
+        before, self._run_id = self._run_id, ""
+        self._run_id = self._fetch()
+        now = time.monotonic()
+        if self._run_id != before:
+            self._since = now
+        return now - self._since
+
+
+class Reconciliation:
+    """Runs ``jobs.reconcile`` and sweeps the journal."""
+
+    def __init__(self, *, reconciler: Reconciler, uptime: Uptime, published: Callable[[], Mapping[Stage, int]], intake: Intake) -> None:
+        self._reconciler, self._uptime, self._published, self._intake = reconciler, uptime, published, intake
+        self._link = Link("redis (reconciler)")
+
+    def run(self, stop: threading.Event) -> None:
+        """Reconcile every few seconds until ``stop``."""
+        turns(stop, self._link, self.turn)
+
+    def turn(self) -> float:
+        """One run.
+
+        Raises:
+            Unavailable: Redis or the broker is away.
+        """
+        observed_seconds = self._uptime.observed_seconds()
+        done = self._reconciler.run(observed_seconds=observed_seconds, lease_seconds=LEASE_SECONDS, published=self._published())
+        if done.deaths or done.republished or done.promoted or done.rows_returned:
+            log.warning(
+                "jobs put right",
+                action="reconcile",
+                deaths=done.deaths,
+                republished=done.republished,
+                promoted=done.promoted,
+                rows_returned=done.rows_returned,
+            )
+        self._intake.sweep()
+        return _EVERY_SECONDS
+
+
+class Keeper:
+    """Has every journalled task in Redis, before polling starts and whenever Redis comes back another."""
+
+    def __init__(self, intake: Intake) -> None:
+        self._intake = intake
+        self._link = Link("redis", longest_seconds=2.0)
+
+    def run(self, stop: threading.Event) -> None:
+        """Look twice a second until ``stop``."""
+        turns(stop, self._link, self.turn)
+
+    def turn(self) -> float:
+        """One look.
+
+        Raises:
+            Unavailable: Redis is away.
+        """
+        self._intake.tend()
+        return _TEND_EVERY_SECONDS
