@@ -74,6 +74,9 @@ def _options(
 
 
 def _load(name: str) -> Callable[..., Any] | typer.Typer:
+    from offchainvm import logs  # noqa: PLC0415 -- structlog is not needed to show --help
+
+    logs.configure(level="warn", format="console")  # on standard error; commands that are processes set their own
     command: Callable[..., Any] | typer.Typer = getattr(importlib.import_module(f"offchainvm.cli.{name}"), name)
     return command
 

@@ -13,7 +13,7 @@ import subprocess
 import tarfile
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -33,8 +33,8 @@ Say = Callable[[str], None]
 
 
 @contextmanager
-def debian_archive(*, say: Say, mirror: str = "") -> Iterator[Path]:
-    """A tar file of the root file system; it is gone afterwards.
+def debian_archive(*, say: Say, mirror: str = "", packages: Sequence[str] = PACKAGES) -> Iterator[Path]:
+    """A tar file of a root file system with ``packages`` in it; it is gone afterwards.
 
     Raises:
         Unavailable: what is missing on this machine (service ``docker``: no builder image, no builds).
@@ -45,7 +45,7 @@ def debian_archive(*, say: Say, mirror: str = "") -> Iterator[Path]:
     _have_debootstrap(say)
     folder = Path(tempfile.mkdtemp(prefix="offchainvm-image-", dir=_WORK_FOLDER))
     try:
-        _debootstrap(folder / "root", mirror, say)
+        _debootstrap(folder / "root", mirror, packages, say)
         say("Packing the root file system …")
         pack(folder / "root", folder / "root.tar")
         yield folder / "root.tar"
@@ -128,15 +128,15 @@ def _quiet(command: list[str]) -> bool:
     return subprocess.run(command, check=False, stdin=subprocess.DEVNULL, capture_output=True, env=environ).returncode == 0
 
 
-def _debootstrap(root: Path, mirror: str, say: Say) -> None:
-    command = ["debootstrap", "--variant=minbase", f"--include={','.join(PACKAGES)}", SUITE, str(root), mirror]
+def _debootstrap(root: Path, mirror: str, packages: Sequence[str], say: Say) -> None:
+    command = ["debootstrap", "--variant=minbase", f"--include={','.join(packages)}", SUITE, str(root), mirror]
     # An older debootstrap does not know the suite yet; all suites since stretch share one recipe.
     if not Path(f"/usr/share/debootstrap/scripts/{SUITE}").exists():
         command.append("/usr/share/debootstrap/scripts/sid")
     # What it mounts inside vanishes with a mount namespace of its own, even when it is killed.
     if _quiet(["unshare", "--mount", "true"]):
         command = ["unshare", "--mount", *command]
-    say(f"Making a Debian {SUITE} root file system with Rust in it (about a minute) …")
+    say(f"Making a Debian {SUITE} root file system with {', '.join(packages[:3])} … (about a minute)")
     process = subprocess.Popen(
         command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
     )
