@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import threading
 import time
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from docker.client import DockerClient
 
 log = get_logger()
+REAP_SECONDS = 600.0
 _METADATA_BYTES = 32 * 1024 * 1024
 _LOCKFILE_BYTES = 4 * 1024 * 1024
 _SMALL_BYTES = 64 * 1024
@@ -65,6 +67,7 @@ class SandboxBuilder(Builder):
         self._ca_bundle = ca_bundle
         self._client: DockerClient | None = None
         self._lock = threading.Lock()
+        self._reaped_at = -REAP_SECONDS
 
     @classmethod
     def from_settings(cls, settings: Settings) -> SandboxBuilder:
@@ -80,6 +83,7 @@ class SandboxBuilder(Builder):
 
     def build(self, request: BuildRequest, *, on_event: OnEvent = ignore_event) -> BuiltModule:
         client = self._connected()
+        self._reap_now_and_then(client)
         record = image.check_image(client, self._image, state_dir=self._state_dir)
         limits = request.limits
         place = sandbox.Sandbox(
@@ -95,6 +99,17 @@ class SandboxBuilder(Builder):
         with place:
             return _Run(place, request, record, self._mirror_url, self._ca_bundle, on_event).module()
 
+    def check(self) -> None:
+        """Look at what every build needs, and remove what builds of earlier days left behind.
+
+        Raises:
+            Unavailable: the engine or the builder image is missing (service ``docker``).
+            BuildError: ``image_mismatch``.
+        """
+        with contextlib.closing(engine.connect()) as client:
+            image.check_image(client, self._image, state_dir=self._state_dir)
+            sandbox.reap(client)
+
     def reap(self, *, everything_of_owner: bool = False) -> int:
         """Remove what earlier builds left behind; see ``sandbox.reap``."""
         return sandbox.reap(self._connected(), owner=self._owner if everything_of_owner else "")
@@ -104,6 +119,13 @@ class SandboxBuilder(Builder):
             client, self._client = self._client, None
         if client is not None:
             client.close()
+
+    def _reap_now_and_then(self, client: DockerClient) -> None:
+        with self._lock:
+            due = time.monotonic() - self._reaped_at > REAP_SECONDS
+            self._reaped_at = time.monotonic() if due else self._reaped_at
+        if due:
+            sandbox.reap(client)
 
     def _connected(self) -> DockerClient:
         with self._lock:

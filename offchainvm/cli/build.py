@@ -1,0 +1,108 @@
+"""``offchainvm build``: one build in the sandbox, its phases and its log as they happen."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+import typer
+
+from offchainvm.cli import report
+from offchainvm.compiler.base import BuildEvent, BuildRequest, BuiltModule
+from offchainvm.compiler.build import SandboxBuilder
+from offchainvm.compiler.limits import BuildLimits
+from offchainvm.compiler.source import Resolver, parse_source, source_key
+from offchainvm.errors import BuildError
+from offchainvm.models import DEFAULT_BUILD_TARGET, CodeSource
+from offchainvm.settings import Settings, load_only
+
+SETTINGS = (
+    "state_dir",
+    "worker_id",
+    "ca_bundle",
+    "builder_image",
+    "docker_runtime",
+    "compile_timeout_seconds",
+    "compile_memory_limit_mb",
+    "compile_cpu_limit",
+    "build_disk_mb",
+    "source_mirror_url",
+    "require_lockfile",
+)
+PHASES = {"source": "Source", "inspect": "Inspect", "fetch": "Dependencies", "compile": "Compile", "check": "Check"}
+_REPO = typer.Argument(metavar="REPO", help="https://github.com/OWNER/NAME, or OWNER/NAME.")
+_COMMIT = typer.Argument(metavar="COMMIT", help="A branch, a tag, or the full SHA of a commit.")
+_TARGET = typer.Option(DEFAULT_BUILD_TARGET, help="wasm32-wasip1, or wasm32-unknown-unknown.")
+_OUTPUT = typer.Option(None, "--output", "-o", help="File of the module; default: its own name, in this folder.", dir_okay=False)
+_TIMEOUT = typer.Option(None, min=1, max=3600, help="Seconds for all phases; default: COMPILE_TIMEOUT_SECONDS.")
+_QUIET = typer.Option(False, "--quiet", "-q", help="Phases only, without the log.")
+_AS_JSON = typer.Option(False, "--json", help="Print the result as JSON; the log goes nowhere.")
+
+
+def build(
+    repo: str = _REPO,
+    commit: str = _COMMIT,
+    *,
+    target: str = _TARGET,
+    output: Path | None = _OUTPUT,
+    timeout_seconds: int | None = _TIMEOUT,
+    quiet: bool = _QUIET,
+    as_json: bool = _AS_JSON,
+) -> None:
+    """Build a repository at a commit once, in the sandbox, with live phases and log."""
+    given = {"compile_timeout_seconds": timeout_seconds} if timeout_seconds else {}
+    settings = load_only(SETTINGS).model_copy(update=given)
+    try:
+        key, built = run_build(settings, CodeSource(repo=repo, commit=commit, build_target=target), _Screen(quiet=quiet, silent=as_json))
+    except BuildError as error:
+        _fail(error, with_log=quiet and not as_json)
+    file = output or Path(built.provenance["subject"][0]["name"])
+    file.write_bytes(built.wasm)
+    provenance = file.with_name(f"{file.name}.provenance.json")
+    provenance.write_text(json.dumps(built.provenance, indent=1) + "\n")
+    result = {"file": str(file), "provenance": str(provenance), "sha256": built.sha256, "size": built.size}
+    if as_json:
+        typer.echo(json.dumps({**result, "source_key": key, "seconds": round(built.seconds, 3)}))
+        return
+    typer.echo(f"\n{file}: {built.size} bytes in {report.duration(built.seconds)}\n  sha256      {built.sha256}")
+    typer.echo(f"  source key  {key}\n  provenance  {provenance}")
+
+
+def run_build(settings: Settings, code_source: CodeSource, on_event: _Screen) -> tuple[str, BuiltModule]:
+    """Resolve and build ``code_source``: its source key, and the module."""
+    source = parse_source(code_source, mirror_url=settings.source_mirror_url)
+    commit_sha = Resolver(ca_bundle=settings.ca_bundle).resolve(source)
+    request = BuildRequest(source, commit_sha, BuildLimits.from_settings(settings), settings.require_lockfile)
+    with SandboxBuilder.from_settings(settings) as builder:
+        built = builder.build(request, on_event=on_event)
+    return source_key(source.repo, commit_sha, source.target), built
+
+
+class _Screen:
+    """Shows events: a heading for each phase with the time so far, its lines below."""
+
+    def __init__(self, *, quiet: bool, silent: bool) -> None:
+        self._quiet = quiet
+        self._silent = silent
+        self._phase = ""
+        self._started = time.monotonic()
+
+    def __call__(self, event: BuildEvent) -> None:
+        if self._silent:
+            return
+        if event.phase != self._phase:
+            self._phase = event.phase
+            at = report.duration(time.monotonic() - self._started)
+            typer.echo(f"{typer.style(PHASES.get(event.phase, event.phase), bold=True):<24} {typer.style(at, dim=True)}")
+        if not self._quiet:
+            typer.echo(f"  {event.text}")
+
+
+def _fail(error: BuildError, *, with_log: bool) -> None:
+    if with_log and error.log_tail:
+        typer.echo(error.log_tail, err=True)
+    typer.echo(f"{typer.style(error.code, fg='red', bold=True)}: {error.sentence}", err=True)
+    if error.remedy:
+        typer.echo(error.remedy, err=True)
+    raise typer.Exit(1)
