@@ -8,8 +8,11 @@ use core::fmt::{self, Write};
 
 const MAX_WORD_BYTES: usize = 64;
 const OUTPUT_BYTES: usize = 256;
+/// More than one event of a contract can carry.
+const INPUT_BYTES: usize = 32 * 1024;
 const INPUT_IS_NOT_TEXT: i32 = -1;
 const OUTPUT_DOES_NOT_FIT: i32 = -2;
+const INPUT_IS_TOO_LONG: i32 = -3;
 
 /// The length, then the bytes.
 #[repr(C, align(4))]
@@ -18,6 +21,7 @@ struct Answer {
     bytes: [u8; OUTPUT_BYTES],
 }
 
+static mut INPUT: [u8; INPUT_BYTES] = [0; INPUT_BYTES];
 static mut ANSWER: Answer = Answer { length: 0, bytes: [0; OUTPUT_BYTES] };
 
 struct Output {
@@ -37,9 +41,9 @@ impl Write for Output {
 /// The one entry point; the host calls it once.
 #[no_mangle]
 pub extern "C" fn execute(input_ptr: i32, input_len: i32) -> i32 {
-    // SAFETY: the host has written `input_len` bytes there. Rust keeps the lowest megabyte of memory for its
-    // stack, which grows down from its top, so an input at offset 0 overwrites nothing.
-    let input = unsafe { core::slice::from_raw_parts(core::hint::black_box(input_ptr) as *const u8, input_len as usize) };
+    let Some(input) = own_input(input_ptr as usize, input_len as usize) else {
+        return INPUT_IS_TOO_LONG;
+    };
     let Ok(text) = core::str::from_utf8(input) else {
         return INPUT_IS_NOT_TEXT;
     };
@@ -53,6 +57,19 @@ pub extern "C" fn execute(input_ptr: i32, input_len: i32) -> i32 {
         answer.length = output.length as u32;
         answer.bytes = output.bytes;
         core::ptr::addr_of!(ANSWER) as i32
+    }
+}
+
+/// Copies the input to where Rust allows a slice: the host writes it at address 0, which no reference may have.
+fn own_input(start: usize, length: usize) -> Option<&'static [u8]> {
+    // SAFETY: a module has one thread, and the host calls it once. Rust keeps the lowest megabyte of memory for its
+    // stack, which grows down from its top, so the input at its bottom is whole.
+    unsafe {
+        let own = (*core::ptr::addr_of_mut!(INPUT)).get_mut(..length)?;
+        for (offset, byte) in own.iter_mut().enumerate() {
+            *byte = core::ptr::read_volatile(core::hint::black_box(start + offset) as *const u8);
+        }
+        Some(own)
     }
 }
 
