@@ -12,7 +12,15 @@ from enum import Enum
 from typing import Any
 
 from offchainvm.near.rpc import Rpc
-from offchainvm.near.rpc_answers import InvalidReason, InvalidTransaction, RpcTimeout, RpcUnavailable, UnknownTransaction, invalid_reason
+from offchainvm.near.rpc_answers import (
+    InvalidReason,
+    InvalidTransaction,
+    Refusal,
+    RpcTimeout,
+    RpcUnavailable,
+    UnknownTransaction,
+    invalid_reason,
+)
 
 _LONGEST_TEXT = 500
 
@@ -98,6 +106,17 @@ class TransactionOutcome:
         """Whether this transaction is over, so that its rows can be settled or freed."""
         return self.state in {TransactionState.SUCCEEDED, TransactionState.FAILED}
 
+    @property
+    def send_again(self) -> bool:
+        """Whether the same bytes should be sent again, after a while, until they land or are provably dead.
+
+        That is always safe. ``NONE`` is what a node says that does not track the shard: it may never know.
+        """
+        if self.state is TransactionState.PENDING:
+            return self.text in {"", "NONE"}
+        for_good = self.reason is not None and self.reason.refusal is Refusal.FOR_GOOD
+        return self.state in {TransactionState.UNKNOWN, TransactionState.NO_STATEMENT, TransactionState.REFUSED} and not for_good
+
 
 def look_up(rpc: Rpc, transaction: str | bytes, *, sender_id: str, actions: int) -> TransactionOutcome:
     """Ask one time what became of a transaction: by its hash, or by its signed bytes (then an unseen one is checked)."""
@@ -108,7 +127,9 @@ def look_up(rpc: Rpc, transaction: str | bytes, *, sender_id: str, actions: int)
     except InvalidTransaction as error:
         return TransactionOutcome(TransactionState.REFUSED, reason=error.reason, text=str(error.reason))
     except RpcTimeout as error:
-        return TransactionOutcome(TransactionState.PENDING, text=error.stage or "")
+        # It waited in vain; where it never saw the transaction, that says less than UNKNOWN: it may be behind.
+        seen = error.stage not in {None, "NOT_OBSERVED"}
+        return TransactionOutcome(TransactionState.PENDING if seen else TransactionState.NO_STATEMENT, text=error.stage or "")
     except RpcUnavailable as error:
         return TransactionOutcome(TransactionState.NO_STATEMENT, text=error.sentence[:_LONGEST_TEXT])
     return classify(result, actions=actions)

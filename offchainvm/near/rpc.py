@@ -92,9 +92,11 @@ class Rpc:
 
     def pinned(self) -> Rpc:
         """A client of the endpoint in use alone: two answers that must come from the same node come through it."""
-        pinned = object.__new__(Rpc)
-        pinned._endpoints, pinned._active, pinned._lock = [self._active], self._active, threading.Lock()
-        return pinned
+        return self._only(self._active)
+
+    def elsewhere(self) -> Rpc:
+        """A client of the next endpoint alone, for a second opinion; of the one in use where there is no other."""
+        return self._only(self._endpoints[(self._endpoints.index(self._active) + 1) % len(self._endpoints)])
 
     def send_tx(self, signed: bytes) -> None:
         """Hand over a signed transaction (``wait_until: NONE``): the node checks nothing and promises nothing."""
@@ -174,6 +176,11 @@ class Rpc:
                 return self._stay_with(endpoint, answer)
             log.warning("RPC endpoint unavailable", action="rpc_fail_over", endpoint=endpoint.name, method=method, error=answer.sentence)
         return self._stay_with(last, last.ask(method, body))
+
+    def _only(self, endpoint: Endpoint) -> Rpc:
+        only = object.__new__(Rpc)
+        only._endpoints, only._active, only._lock = [endpoint], endpoint, threading.Lock()
+        return only
 
     def _query(self, asked: Mapping[str, Any]) -> dict[str, Any]:
         result = self.call("query", asked)

@@ -177,6 +177,8 @@ def test_pinned_client_asks_one_node_only(start_server: Any, reply: Any) -> None
     assert second.seen == []
     rpc.chain_id()
     assert rpc.pinned().chain_id() == "testnet"
+    assert rpc.elsewhere().endpoint == pinned.endpoint
+    assert pinned.elsewhere().endpoint == pinned.endpoint
 
 
 def test_final_block_and_block_by_height(server: Any) -> None:

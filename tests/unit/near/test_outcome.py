@@ -137,9 +137,18 @@ def test_reason_of_a_refusal_is_read_from_every_shape(error: Any, name: str, ref
         (UnknownTransaction("?", cause="UNKNOWN_TRANSACTION"), TransactionState.UNKNOWN),
         (InvalidTransaction(invalid_reason("Expired")), TransactionState.REFUSED),
         (RpcTimeout("node", "tx", stage="PENDING"), TransactionState.PENDING),
+        (RpcTimeout("node", "tx", stage="NOT_OBSERVED"), TransactionState.NO_STATEMENT),
+        (RpcTimeout("node", "tx"), TransactionState.NO_STATEMENT),
         (RpcUnavailable("node", "tx: HTTP 503"), TransactionState.NO_STATEMENT),
     ],
 )
 def test_errors_of_a_look_up_are_states_too(error: Exception, state: TransactionState) -> None:
     outcome = look_up(Mock(tx=Mock(side_effect=error)), "hash", sender_id="operator.testnet", actions=1)
     assert (outcome.state, outcome.verdicts) == (state, ())
+
+
+def test_same_bytes_go_again_until_something_is_known(answers: Any) -> None:
+    again = [{"final_execution_status": "NONE"}, {}]
+    known = [answers.tx({"SuccessValue": ""}), answers.tx({"SuccessValue": ""}, stage="INCLUDED"), answers.tx(answers.panic(0, "x"))]
+    assert all(classify(result, actions=1).send_again for result in again)
+    assert not any(classify(result, actions=1).send_again for result in known)
