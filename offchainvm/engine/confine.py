@@ -23,16 +23,20 @@ def die_with_parent(parent: int) -> None:
         os._exit(0)
 
 
-def confine(*, parent: int, data_bytes: int, cpu_seconds: int) -> None:
-    """Own session, death with the parent, no new privileges, and resource limits.
-
-    Address space is not limited: each linear memory reserves 4 GiB of it. ``data_bytes`` is what the process may hold
-    beyond what it holds now.
-    """
+def isolate(*, parent: int) -> None:
+    """Own session, death with the parent, and no new privileges."""
     os.setsid()
     die_with_parent(parent)
     if _prctl is not None:
         _prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+
+
+def limit_resources(*, data_bytes: int, cpu_seconds: int) -> None:
+    """Limit memory, processor time, files and processes of this process, for ever.
+
+    Address space is not limited: each linear memory reserves 4 GiB of it. ``data_bytes`` is what the process may hold
+    beyond what it holds now.
+    """
     for what, value in (
         (resource.RLIMIT_DATA, private_bytes() + data_bytes),
         (resource.RLIMIT_CPU, cpu_seconds),

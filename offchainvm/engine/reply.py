@@ -43,7 +43,7 @@ def _from_frame(ending: Ending, limits: Limits, about: dict[str, Any]) -> Execut
         instructions_exact=exact and "instructions_used" in untrusted,
         peak_memory_bytes=_within(untrusted.get("peak_memory_bytes", ending.known_memory_bytes), WASM_MEMORY_BYTES_MAX),
         wall_ms=min(float(untrusted.get("wall_ms", ending.wall_ms)), ending.wall_ms),
-        cpu_ms=ending.cpu_ms,
+        cpu_ms=min(float(untrusted.get("cpu_ms", 0.0)), ending.wall_ms),
         **about,
     )
 
@@ -57,7 +57,7 @@ def _without_frame(status: Status, message: str, ending: Ending, limits: Limits,
         instructions_exact=False,
         peak_memory_bytes=_within(ending.known_memory_bytes, WASM_MEMORY_BYTES_MAX),
         wall_ms=ending.wall_ms,
-        cpu_ms=ending.cpu_ms,
+        cpu_ms=ending.cpu_ms or 0.0,
         **about,
     )
 

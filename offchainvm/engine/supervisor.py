@@ -13,16 +13,16 @@ from typing import Any
 from offchainvm.engine.artifacts import Artifact, Artifacts
 from offchainvm.engine.base import ExecutionRequest, ExecutionResult, Executor
 from offchainvm.engine.cache import NativeCache
+from offchainvm.engine.child import STALE
+from offchainvm.engine.identity import CONFIGURATION, ENGINE, engine_version, meter_version
 from offchainvm.engine.limits import MIB, CompileLimits, ModuleLimits
 from offchainvm.engine.process import Ending, ZygoteLost, ZygoteProcess
 from offchainvm.engine.reply import result_of
-from offchainvm.engine.zygote import STALE
 from offchainvm.errors import ExecutionError, Status
 from offchainvm.logs import get_logger
 
 log = get_logger()
 _NATIVE_BYTES_MAX = 512 * MIB
-_ENGINE = "wasmtime"
 
 
 class Supervisor(Executor):
@@ -47,9 +47,9 @@ class Supervisor(Executor):
         cache_max_bytes: int,
         compile_limits: CompileLimits | None = None,
         metering: str = "native",
-        engine: str = _ENGINE,
+        engine: str = ENGINE,
     ) -> None:
-        if engine != _ENGINE:
+        if engine != ENGINE:
             raise ValueError(f"The engine {engine!r} is not built into this version. Set WASM_RUNTIME=wasmtime.")
         if metering != "native":
             raise ValueError(f"Metering {metering!r} is not built into this version. Set METERING=native.")
@@ -83,7 +83,7 @@ class Supervisor(Executor):
 
     def _execute(self, untrusted_wasm: bytes, sha256: str, request: ExecutionRequest) -> ExecutionResult:
         zygote = self._running_zygote()
-        key = self._key(zygote, sha256)
+        key = self._key(sha256)
         artifact = self._artifact(key)
         compile_ms, cache_hit = 0.0, artifact is not None
         if artifact is None:
@@ -94,18 +94,18 @@ class Supervisor(Executor):
             self._cache.discard(key)
             artifact, compile_ms = self._compile(zygote, key, untrusted_wasm)
             cache_hit, ending = False, self._run(zygote, artifact, request)
-        about = self._about(zygote, sha256, compile_ms=compile_ms, cache_hit=cache_hit)
+        about = self._about(sha256, compile_ms=compile_ms, cache_hit=cache_hit)
         return result_of(ending, request.limits, **about)
 
     def _failed(self, error: ExecutionError, sha256: str, request: ExecutionRequest) -> ExecutionResult:
-        about = self._about(self._zygote, sha256)
+        about = self._about(sha256)
         return ExecutionResult(status=error.status, message=error.sentence, limits=request.limits, **about)
 
-    def _about(self, zygote: ZygoteProcess | None, sha256: str, **more: Any) -> dict[str, Any]:
+    def _about(self, sha256: str, **more: Any) -> dict[str, Any]:
         return {
-            "engine": _ENGINE,
-            "engine_version": zygote.engine_version if zygote else "",
-            "meter_version": zygote.meter_version if zygote else "",
+            "engine": ENGINE,
+            "engine_version": engine_version(),
+            "meter_version": meter_version(),
             "module_sha256": sha256,
             **more,
         }
@@ -123,8 +123,8 @@ class Supervisor(Executor):
             self._zygote.close()
             self._zygote = None
 
-    def _key(self, zygote: ZygoteProcess, sha256: str) -> str:
-        parts = [sha256, _ENGINE, zygote.engine_version, str(zygote.configuration), platform.machine()]
+    def _key(self, sha256: str) -> str:
+        parts = [sha256, ENGINE, engine_version(), str(CONFIGURATION), platform.machine()]
         return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
     def _artifact(self, key: str) -> Artifact | None:
@@ -163,7 +163,7 @@ class Supervisor(Executor):
 
 
 def _entry(head: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: head[name] for name in ("entry", "initialize", "wasi_imports")}
+    return {name: head[name] for name in ("entry", "initialize", "wasi_imports", "memory_min_bytes")}
 
 
 def _compiled(ending: Ending, limits: CompileLimits) -> bytes:

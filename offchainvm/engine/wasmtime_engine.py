@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 import functools
-import importlib.metadata
 
 import wasmtime
 from wasmtime import _ffi as ffi
@@ -12,25 +11,14 @@ from wasmtime import _ffi as ffi
 from offchainvm.engine.wasi import BadPointer
 from offchainvm.errors import ExecutionError, Status
 
-NAME = "wasmtime"
 WASM_STACK_BYTES = 512 * 1024
-CONFIGURATION = 1
-"""Part of the key of cached native code: count up with every change of ``make_engine``."""
-
-
-@functools.cache
-def version() -> str:
-    return importlib.metadata.version("wasmtime")
-
-
-@functools.cache
-def meter_version() -> str:
-    """Names what one instruction is: wasmtime's table of operators, and one per byte that a host function moves."""
-    return f"wasmtime-{version().split('.')[0]}+host-1"
 
 
 def make_engine() -> wasmtime.Engine:
-    """An engine with fuel, one thread, deterministic floats, and without the proposals that this worker does not run."""
+    """An engine with fuel, one thread, deterministic floats, and without the proposals that this worker does not run.
+
+    Every change here counts ``identity.CONFIGURATION`` up.
+    """
     config = wasmtime.Config()
     config.consume_fuel = True
     # A process that compiled in parallel must not fork: its children hang on the pool's locks.
