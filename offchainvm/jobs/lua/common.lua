@@ -36,6 +36,7 @@ local CALL_MS = 120000
 local BELL_MS = 5000
 local FAILURE_MS = 60000
 local POISON_MS = 3600000
+local BATCH_MS = 60000
 local DRAIN = 500
 local DEADLINE = 200
 
@@ -138,6 +139,12 @@ local function leave_build(id, source_key)
   promote(source_key)
 end
 
+local function words(text)
+  local list = {}
+  for word in string.gmatch(text or '', '%S+') do list[#list + 1] = word end
+  return list
+end
+
 -- Rows -----------------------------------------------------------------------------------------------------------
 
 local function queue_report(id, kind, report, err)
@@ -150,6 +157,17 @@ local function wait(id)
   local deadline = tonumber(get(id, 'deadline')[1] or '') or (tonumber(redis.call('GET', P .. 'head') or '0') + DEADLINE)
   redis.call('HSET', job(id), 'row', 'waiting', 'take', '', 'updated', NOW)
   redis.call('ZADD', P .. 'waiting', deadline, id)
+end
+
+-- A row whose transaction ended without a verdict waits again; unless another that carries it is in flight still (after a restore).
+local function release(id, hash)
+  for _, other in ipairs(words(get(id, 'hashes')[1])) do
+    if other ~= hash and redis.call('EXISTS', P .. 'tx:' .. other) == 1 then
+      redis.call('HSET', job(id), 'tx', other)
+      return
+    end
+  end
+  wait(id)
 end
 
 local function settle_job(id, verdict, hash, err)
@@ -175,12 +193,6 @@ local function land(hash)
   redis.call('DEL', P .. 'tx:' .. hash)
   redis.call('ZREM', P .. 'flight:' .. public_key, hash)
   if redis.call('EXISTS', P .. 'flight:' .. public_key) == 0 then redis.call('SREM', P .. 'keys', public_key) end
-end
-
-local function words(text)
-  local list = {}
-  for word in string.gmatch(text or '', '%S+') do list[#list + 1] = word end
-  return list
 end
 
 local function carried_by(hashes, hash)

@@ -11,7 +11,7 @@ for _, id in ipairs(words(tx[1])) do
   if now[1] == 'signed' and now[2] == hash then
     redis.call('HSET', job(id), 'replaces', tx[3] .. ' ' .. tx[4])
     note(id, 'resolve', 'dead', hash)
-    wait(id)
+    release(id, hash)
   end
 end
 land(hash)

@@ -20,17 +20,15 @@ for i, id in ipairs(ids) do
       -- A row that made a batch fail goes alone; one that was only beside it is not blamed.
       if err ~= '' then redis.call('HSET', job(id), 'alone', 1) end
       note(id, 'resolve', 'again', err)
-      wait(id)
+      release(id, hash)
     end
   end
 end
-if #ids > 1 or failed then
-  local batch = tonumber(redis.call('GET', P .. 'batch') or '0')
-  if failed then
-    redis.call('SET', P .. 'batch', math.max(1, math.floor(#ids / 2)), 'PX', 60000)
-  elseif batch > 0 then
-    redis.call('SET', P .. 'batch', batch * 2, 'PX', 60000)
-  end
+local together = tonumber(redis.call('GET', P .. 'batch') or '0')
+if failed and #ids > 1 then
+  redis.call('SET', P .. 'batch', math.floor(#ids / 2), 'PX', BATCH_MS)
+elseif not failed and together > 0 then
+  redis.call('SET', P .. 'batch', 2 * together, 'PX', BATCH_MS)
 end
 land(hash)
 if redis.call('EXISTS', P .. 'waiting') == 1 then ring(false) end
