@@ -15,8 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from redis import Redis
+from redis import exceptions as redis_errors
 
 from offchainvm.errors import Unavailable
+from offchainvm.logs import get_logger
 
 NONCES_PER_HEIGHT = 1_000_000
 """The chain refuses a nonce at or over this times the height; a chunk producer drops it without a word."""
@@ -24,6 +26,8 @@ MARGIN = 1_000
 _LARGEST = 2**53
 """Lua counts in doubles: whole numbers are exact up to here (height 9 × 10^9)."""
 _LUA = Path(__file__).parent / "lua"
+_AWAY = (redis_errors.ConnectionError, redis_errors.TimeoutError, redis_errors.ReadOnlyError, redis_errors.OutOfMemoryError)
+log = get_logger()
 
 
 class KeyBusy(Unavailable):
@@ -61,7 +65,7 @@ class KeyLease:
 
 
 class Nonces:
-    """Nonces of one account's keys on one network.
+    """Nonces of one account's keys on one network; every method raises ``Unavailable`` while Redis is away.
 
     Args:
         redis: the only state; several processes share it.
@@ -85,11 +89,12 @@ class Nonces:
         try:
             yield lease
         finally:
-            self._unlock(keys=[self._key(public_key)], args=[lease.token])
+            self._give_back(lease)
 
     def renew(self, lease: KeyLease, *, ttl_seconds: float = 10.0) -> bool:
         """Prolong a lease; False when it is lost: then nothing may be sent under it."""
-        return bool(self._renew(keys=[self._key(lease.public_key)], args=[lease.token, _milliseconds(ttl_seconds)]))
+        with _redis():
+            return bool(self._renew(keys=[self._key(lease.public_key)], args=[lease.token, _milliseconds(ttl_seconds)]))
 
     def next(self, lease: KeyLease, *, floor: int = 0, final_height: int) -> int:
         """The next nonce of the lease's key. It is never given back: gaps are fine.
@@ -106,25 +111,30 @@ class Nonces:
             raise NonceAhead("NEAR", f"a nonce over {floor} is larger than this program can count")
         # The call's own token: redis-py repeats a script whose answer was lost.
         arguments: list[str | int] = [lease.token, secrets.token_hex(8), lease.public_key, floor, lowest, limit]
-        verdict, value = self._nonce(keys=[self._key(lease.public_key), self._held_key], args=arguments)
+        with _redis():
+            verdict, value = self._nonce(keys=[self._key(lease.public_key), self._held_key], args=arguments)
         return int(value) if _text(verdict) == "nonce" else _refuse(_text(verdict), lease.public_key, _text(value))
 
     def raise_floor(self, public_key: str, nonce: int) -> None:
         """No later nonce is at or under ``nonce``: from ``InvalidNonce`` (its ``ak_nonce``) or from a journal."""
         if nonce < _LARGEST:
-            self._floor(keys=[self._key(public_key)], args=[nonce])
+            with _redis():
+                self._floor(keys=[self._key(public_key)], args=[nonce])
 
     def hold(self, public_key: str, reason: str) -> bool:
         """Let the key sign nothing until ``unhold``; True when it was not held before."""
-        return bool(self._redis.hsetnx(self._held_key, public_key, reason))
+        with _redis():
+            return bool(self._redis.hsetnx(self._held_key, public_key, reason))
 
     def unhold(self, public_key: str) -> bool:
         """Let the key sign again; True when it was held."""
-        return bool(self._redis.hdel(self._held_key, public_key))
+        with _redis():
+            return bool(self._redis.hdel(self._held_key, public_key))
 
     def held(self) -> dict[str, str]:
         """The keys of this account that are held, and why."""
-        rows: Any = self._redis.hgetall(self._held_key)
+        with _redis():
+            rows: Any = self._redis.hgetall(self._held_key)
         return {_text(key): _text(reason) for key, reason in rows.items()}
 
     @property
@@ -137,12 +147,30 @@ class Nonces:
     def _acquire(self, public_key: str, ttl_seconds: float, wait_seconds: float) -> KeyLease:
         token, end = secrets.token_hex(16), time.monotonic() + wait_seconds
         while True:
-            fence = int(self._lock(keys=[self._key(public_key)], args=[token, _milliseconds(ttl_seconds)]))
+            with _redis():
+                fence = int(self._lock(keys=[self._key(public_key)], args=[token, _milliseconds(ttl_seconds)]))
             if fence:
                 return KeyLease(public_key=public_key, token=token, fence=fence)
             if time.monotonic() >= end:
                 raise KeyBusy("NEAR key", f"another process signs with {public_key}", retry_after_seconds=0.05)
             time.sleep(0.005)
+
+    def _give_back(self, lease: KeyLease) -> None:
+        try:
+            with _redis():
+                self._unlock(keys=[self._key(lease.public_key)], args=[lease.token])
+        except Unavailable:
+            # What was done under the lock stays done; the lock ends by its own time.
+            log.debug("A key's lock is left to run out", action="leave_key_lock", public_key=lease.public_key)
+
+
+@contextmanager
+def _redis() -> Iterator[None]:
+    """Turn 'Redis is away' into ``Unavailable``."""
+    try:
+        yield
+    except _AWAY as error:
+        raise Unavailable("redis", f"Redis does not take the call: {error}.", remedy="Check REDIS_URL and that the server runs.") from error
 
 
 def _refuse(verdict: str, public_key: str, value: str) -> int:

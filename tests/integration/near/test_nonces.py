@@ -6,7 +6,10 @@ import threading
 from typing import Any
 
 import pytest
+import redis
 
+from offchainvm.devnet.embedded_redis import EmbeddedRedis
+from offchainvm.errors import Unavailable
 from offchainvm.near.nonces import KeyBusy, KeyHeld, KeyLease, LeaseLost, NonceAhead, Nonces
 
 KEY, OTHER = "ed25519:one", "ed25519:two"
@@ -160,3 +163,17 @@ def test_processes_side_by_side_never_share_a_nonce(nonces: Nonces) -> None:
     for thread in threads:
         thread.join()
     assert taken == sorted(taken) == list(range(BASE, BASE + 100))
+
+
+def test_redis_that_goes_away_is_unavailable_and_undoes_nothing_that_was_done() -> None:
+    with EmbeddedRedis() as server, redis.Redis.from_url(server.url, retry=None) as client:
+        nonces = Nonces(client, network="testnet", account_id="operator.testnet")
+        with nonces.lock(KEY) as lease:
+            assert nonces.next(lease, final_height=HEIGHT) == BASE
+            server.kill()
+            with pytest.raises(Unavailable, match="REDIS_URL"):
+                nonces.next(lease, final_height=HEIGHT)
+        # Leaving the lock raised nothing: it runs out by itself.
+        for call in (lambda: take(nonces), lambda: nonces.hold(KEY, "x"), nonces.held, lambda: nonces.raise_floor(KEY, 1)):
+            with pytest.raises(Unavailable, match="Redis"):
+                call()
