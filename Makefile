@@ -64,11 +64,11 @@ bench: $(STAMP) ## Jobs per second, latency, CPU per job: a table and a JSON fil
 builder-image: $(STAMP) ## The image that builds run in: from DOCKER_IMAGE, else by Debian bootstrap
 	@$(RUN)/python -m offchainvm.compiler.image
 
-base-image: ## A base for the images below where no registry can be reached: Debian with Python and Valkey's like, by bootstrap
-	@deploy/images/base-image
+base-image: $(STAMP) ## A base for the images below where no registry can be reached: Debian with Python, git and Valkey
+	@$(RUN)/python deploy/images/base_image.py
 
 image: $(STAMP) ## The worker's image, its packages fetched here because a build may have no network
-	@deploy/images/worker-image $(IMAGE)
+	@VENV=$(abspath $(VENV)) deploy/images/worker-image $(IMAGE)
 
 docs: $(STAMP) ## The pages that are written by programs
 	@$(RUN)/python docs/settings_page.py
