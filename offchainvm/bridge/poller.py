@@ -53,10 +53,9 @@ class Backlog:
 class Poller:
     """Polls for tasks; ``run`` in as many threads as polls should be held at once."""
 
-    def __init__(self, *, coordinator: Coordinator, intake: Intake, backlog: Backlog, timeout_seconds: float, concurrency: int) -> None:
+    def __init__(self, *, coordinator: Coordinator, intake: Intake, backlog: Backlog, timeout_seconds: float) -> None:
         self._coordinator, self._intake, self._backlog = coordinator, intake, backlog
         self._timeout_seconds = min(timeout_seconds, POLL_SECONDS_MAX)
-        self.concurrency = concurrency
         self._link, self._redis = Link("coordinator"), Link("redis")
         self._rejected = 0
 

@@ -147,6 +147,14 @@ def _ids_of(message: Mapping[str, Any]) -> int:
         return 1
 
 
+def open_broker() -> Broker:
+    """The broker of this installation, by its settings."""
+    # Late: the module reads the environment, which a library must not do by being imported.
+    from offchainvm.app import app  # noqa: PLC0415
+
+    return Broker(app)
+
+
 @dataclass(frozen=True)
 class _Parcel:
     """One message to publish, and the outbox entries that are done with it."""

@@ -1,0 +1,171 @@
+"""Puts the bridge together, and the event monitor, from the settings of their roles."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from redis import Redis
+
+from offchainvm import health
+from offchainvm.bridge.admission import Admission, LimitPolicy
+from offchainvm.bridge.evidence import Coroner
+from offchainvm.bridge.head import Head
+from offchainvm.bridge.intake import Intake
+from offchainvm.bridge.monitor import Monitor
+from offchainvm.bridge.poller import Backlog, Poller
+from offchainvm.bridge.reconciler import Keeper, Reconciliation, Uptime
+from offchainvm.bridge.relay import Relay, open_broker
+from offchainvm.bridge.reporter import Reporter
+from offchainvm.bridge.service import Part, Service
+from offchainvm.bridge.settler import Settler
+from offchainvm.bridge.unpolled import Unpolled
+from offchainvm.bridge.verdicts import Verdicts
+from offchainvm.compiler.source import Resolver
+from offchainvm.coordinator import POLL_MARGIN_SECONDS, Coordinator
+from offchainvm.jobs.connection import connect
+from offchainvm.jobs.outbox import Outbox
+from offchainvm.jobs.reconcile import Reconciler
+from offchainvm.jobs.reports import Reports
+from offchainvm.jobs.resolves import Resolves
+from offchainvm.jobs.store import JobStore
+from offchainvm.journal import Journal
+from offchainvm.models import ResourceLimits
+from offchainvm.near.blocks import BlockService, HeightService, fastnear_url, newest_height
+from offchainvm.near.nonces import Nonces
+from offchainvm.near.rpc import Rpc
+from offchainvm.settings import Settings
+
+_RESOLVER_SECONDS = 5.0
+"""A reference that takes longer to resolve is left to the compile stage: a poll must go on."""
+
+
+class Bridge:
+    """The rooms of one bridge process; ``service`` runs them."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._redis = connect(settings.redis_url)
+        self._store = JobStore(self._redis, retention_seconds=settings.job_retention_hours * 3600)
+        self._coordinator = _coordinator(settings)
+        self._rpc = Rpc(settings.near_rpc_url, read_seconds=8.0, connections=16, ca_bundle=settings.ca_bundle)
+        self._head = Head(lambda: self._rpc.final_block().height)
+        self._admission = _admission(settings, self._store, self._coordinator, self._head)
+        self._journal = Journal(settings.state_dir.expanduser() / "journal", "bridge")
+        self._intake = Intake(journal=self._journal, store=self._store, admission=self._admission)
+
+    def service(self) -> Service:
+        """All parts of the bridge, the monitor among them where ENABLE_EVENT_MONITOR says so."""
+        broker, reporter = open_broker(), Reporter(reports=Reports(self._redis), coordinator=self._coordinator)
+        settler = self._settler(reporter)
+        relay = Relay(outbox=Outbox(self._redis), broker=broker, consumer=self._settings.node_name)
+        reconciliation = Reconciliation(
+            reconciler=Reconciler(self._redis),
+            uptime=Uptime(self._store.server_run_id),
+            published=open_broker().published,
+            intake=self._intake,
+        )
+        parts = [
+            Part("keeper", Keeper(self._intake).run),
+            *self._pollers(),
+            Part("relay", relay.run),
+            Part("reconciler", reconciliation.run),
+            Part("settler", settler.run),
+            Part("reporter", reporter.run),
+            Part("head", self._head.run, grace_seconds=1.0),
+        ]
+        if self._settings.enable_event_monitor:
+            parts.append(_monitor_part(self._settings, self._redis, self._store, self._coordinator, self._admission))
+        return _service(
+            self._settings,
+            parts,
+            name=f"bridge@{self._settings.node_name}",
+            store=self._store,
+            coordinator=self._coordinator,
+            closing=[settler.close, reporter.close, self._journal.close, self._coordinator.close],
+        )
+
+    def _pollers(self) -> list[Part]:
+        poller = Poller(
+            coordinator=self._coordinator,
+            intake=self._intake,
+            backlog=Backlog(self._store, high_water=self._settings.queue_high_water),
+            timeout_seconds=self._settings.poll_timeout_seconds,
+        )
+        grace_seconds = poller.longest_poll_seconds + POLL_MARGIN_SECONDS
+        count = self._settings.poll_concurrency
+        return [Part(f"poller-{number}", poller.run, intake=True, grace_seconds=grace_seconds) for number in range(1, count + 1)]
+
+    def _settler(self, reporter: Reporter) -> Settler:
+        operator_id, resolves = self._settings.operator_account_id, Resolves(self._redis)
+        return Settler(
+            resolves=resolves,
+            rpc=self._rpc,
+            verdicts=Verdicts(rpc=self._rpc, resolves=resolves, store=self._store, operator_id=operator_id, head=self._head.height),
+            coroner=Coroner(self._rpc, operator_id=operator_id),
+            nonces=lambda: Nonces(self._redis, network=self._rpc.chain_id(), account_id=operator_id),
+            operator_id=operator_id,
+            on_settled=reporter.wake,
+        )
+
+
+def monitor_service(settings: Settings) -> Service:
+    """The event monitor as a process of its own."""
+    redis, coordinator = connect(settings.redis_url), _coordinator(settings)
+    store = JobStore(redis)
+    part = _monitor_part(settings, redis, store, coordinator, _admission(settings, store, coordinator, head=None))
+    name = f"monitor@{settings.node_name}"
+    return _service(settings, [part], name=name, store=store, coordinator=coordinator, closing=[coordinator.close])
+
+
+def _monitor_part(settings: Settings, redis: Redis, store: JobStore, coordinator: Coordinator, admission: Admission) -> Part:
+    blocks = BlockService(settings.neardata_api_url, api_key=settings.neardata_api_key, ca_bundle=settings.ca_bundle)
+    heights = HeightService(settings.fastnear_api_url or fastnear_url(settings.neardata_api_url), ca_bundle=settings.ca_bundle)
+    monitor = Monitor(
+        redis=redis,
+        store=store,
+        coordinator=coordinator,
+        blocks=blocks,
+        unpolled=Unpolled(redis=redis, store=store, admission=admission, contract_id=settings.offchainvm_contract_id),
+        newest_height=lambda: newest_height([heights.newest_height, blocks.last_final_height]),
+        contract_id=settings.offchainvm_contract_id,
+        standard=settings.event_standard,
+        start_height=settings.start_block_height,
+        scan_interval_seconds=settings.scan_interval_seconds,
+        defaults=settings.limit_defaults,
+    )
+    return Part("monitor", monitor.run, intake=True, grace_seconds=20.0)
+
+
+def _service(
+    settings: Settings, parts: list[Part], *, name: str, store: JobStore, coordinator: Coordinator, closing: list[Callable[[], None]]
+) -> Service:
+    health.add_check("redis", store.server_run_id)
+    health.add_check("coordinator", coordinator.health)
+    server = health.serve(settings.metrics_port, name=name)
+    return Service(parts, name=name, on_stop=[*closing, *([server.stop] if server else [])])
+
+
+def _coordinator(settings: Settings) -> Coordinator:
+    return Coordinator(
+        settings.api_base_url,
+        settings.api_auth_token,
+        worker_id=settings.node_name,
+        ca_bundle=settings.ca_bundle,
+        pool_size=settings.poll_concurrency + 8,
+    )
+
+
+def _admission(settings: Settings, store: JobStore, coordinator: Coordinator, head: Head | None) -> Admission:
+    most = ResourceLimits(
+        max_instructions=settings.max_instructions,
+        max_memory_mb=settings.max_memory_mb,
+        max_execution_seconds=settings.max_execution_seconds,
+    )
+    return Admission(
+        store=store,
+        coordinator=coordinator,
+        resolver=Resolver(settings.source_mirror_url, timeout_seconds=_RESOLVER_SECONDS, ca_bundle=settings.ca_bundle),
+        limits=LimitPolicy(defaults=settings.limit_defaults, most=most),
+        mirror_url=settings.source_mirror_url,
+        head=(lambda: None) if head is None else head.height,
+    )

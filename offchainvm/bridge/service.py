@@ -1,0 +1,112 @@
+"""Runs the parts of the bridge as threads of one process, until a signal says stop.
+
+The first SIGTERM or SIGINT stops polling: the polls in hand are finished, since the server hands a task out only once, and
+their tasks brought in; then everything else stops. The second signal ends the process at once: nothing is lost by it but
+what a poll had not yet brought.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from offchainvm import health
+from offchainvm.logs import get_logger
+
+log = get_logger()
+
+_TICK_SECONDS = 0.2
+_TOUCH_EVERY_SECONDS = 5.0
+_LONGEST_RESTART_SECONDS = 30.0
+_GRACE_SECONDS = 8.0
+
+
+@dataclass(frozen=True)
+class Part:
+    """One thread of the process: ``run`` returns when the event is set."""
+
+    name: str
+    run: Callable[[threading.Event], None]
+    intake: bool = False
+    """It brings work in: it stops first."""
+    grace_seconds: float = _GRACE_SECONDS
+    """How long it may take to stop."""
+
+
+class Service:
+    """Runs parts side by side. One that dies of an unexpected error is started again, after a growing pause."""
+
+    def __init__(self, parts: Sequence[Part], *, name: str, on_stop: Sequence[Callable[[], None]] = ()) -> None:
+        self._parts, self._name, self._on_stop = parts, name, on_stop
+        self._stop_intake, self._stop = threading.Event(), threading.Event()
+        self._threads: dict[str, threading.Thread] = {}
+
+    def run(self) -> int:
+        """Work until a signal; the exit code."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._on_signal)
+        self.start()
+        touched_at = float("-inf")
+        while not self._stop_intake.is_set():
+            if time.monotonic() - touched_at >= _TOUCH_EVERY_SECONDS and all(thread.is_alive() for thread in self._threads.values()):
+                health.touch(self._name)
+                touched_at = time.monotonic()
+            # Short, because a signal is only seen between two waits of the main thread.
+            self._stop_intake.wait(_TICK_SECONDS)
+        self.stop()
+        return 0
+
+    def start(self) -> None:
+        """Start every part."""
+        for part in self._parts:
+            thread = threading.Thread(target=self._supervise, args=(part,), name=part.name, daemon=True)
+            self._threads[part.name] = thread
+            thread.start()
+        log.info("started", action="service_start", service=self._name, parts=[part.name for part in self._parts])
+
+    def stop(self) -> None:
+        """Stop what brings work in, then the rest; return when all has ended, or its grace is over."""
+        for event, intake in ((self._stop_intake, True), (self._stop, False)):
+            event.set()
+            began = time.monotonic()
+            for part in self._parts:
+                if part.intake is intake:
+                    self._join(part, until=began + part.grace_seconds)
+        for close in self._on_stop:
+            close()
+        log.info("stopped", action="service_stop", service=self._name)
+
+    def _join(self, part: Part, *, until: float) -> None:
+        thread = self._threads[part.name]
+        thread.join(max(0.0, until - time.monotonic()))
+        if thread.is_alive():
+            log.warning("a part did not stop in time", action="service_stop_late", part=part.name)
+
+    def _on_signal(self, number: int, _frame: object) -> None:
+        if self._stop_intake.is_set():
+            os._exit(128 + number)
+        self._stop_intake.set()
+        patience = max((part.grace_seconds for part in self._parts if part.intake), default=0.0)
+        log.info(
+            "stopping: polls in hand are finished; a second signal ends at once",
+            action="service_stopping",
+            signal=signal.Signals(number).name,
+            at_most_seconds=round(patience),
+        )
+
+    def _supervise(self, part: Part) -> None:
+        stop = self._stop_intake if part.intake else self._stop
+        failures = 0
+        while not stop.is_set():
+            began = time.monotonic()
+            try:
+                part.run(stop)
+            except Exception:
+                failures = 1 if time.monotonic() - began > _LONGEST_RESTART_SECONDS else failures + 1
+                pause_seconds = min(_LONGEST_RESTART_SECONDS, 0.5 * 2.0**failures)
+                log.exception("a part died and is started again", action="restart_part", part=part.name, pause_seconds=pause_seconds)
+                stop.wait(pause_seconds)

@@ -1,0 +1,229 @@
+"""The settler watches every transaction in flight until its outcome is final. It holds no key.
+
+    final                              its jobs are settled, the window slot is free, the Coordinator is told
+    unknown, and may still land        the same bytes again every few seconds, lowest nonce first
+    unknown, and provably dead         its rows wait again (``evidence``)
+    anything else                      looked at again
+
+What the node cannot tell now it can tell later: nothing here is in a hurry but the first look.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from offchainvm.bridge.evidence import ABSENT, Coroner, Evidence
+from offchainvm.bridge.link import Link, turns
+from offchainvm.bridge.verdicts import Verdicts
+from offchainvm.errors import Unavailable
+from offchainvm.jobs.resolves import Resolves, Transaction
+from offchainvm.jobs.server import reaching_redis
+from offchainvm.logs import get_logger
+from offchainvm.near.nonces import Nonces
+from offchainvm.near.outcome import TransactionOutcome, TransactionState, look_up
+from offchainvm.near.rpc import Rpc, RpcRefused, RpcUnavailable
+
+log = get_logger()
+
+_NEW_EVERY_SECONDS = 0.1
+"""How soon a transaction that was just stored is noticed."""
+_SHORTEST_LOOK_SECONDS, _LONGEST_LOOK_SECONDS = 0.02, 0.3
+_FIRST_AGAIN_SECONDS, _AGAIN_SECONDS = 2.0, 3.0
+_UNSEEN_SECONDS = 10.0
+"""A key whose lowest transaction is unseen for this long signs nothing until its window is empty."""
+_HOLD_REASON = "settler: its lowest transaction in flight is unseen"
+_HOLDS_EVERY_SECONDS = 1.0
+_POOL = 8
+
+
+@dataclass
+class _Watch:
+    """What this process remembers of one transaction in flight; times are monotonic seconds."""
+
+    seen_at: float
+    look_at: float
+    send_at: float
+    absent_since: float | None = None
+    evidence: Evidence | None = None
+
+
+@dataclass(frozen=True)
+class _Finding:
+    """One look: the outcome and, where it was time to look for it, evidence of death."""
+
+    outcome: TransactionOutcome
+    evidence: Evidence | None = None
+    may_send: bool = False
+
+
+class Settler:
+    """Settles what is in flight; one active instance is enough, several do no harm.
+
+    Args:
+        nonces: makes the ``Nonces`` of our account when the chain's id can be asked.
+        on_settled: called after each settled transaction: reports are due.
+    """
+
+    def __init__(
+        self,
+        *,
+        resolves: Resolves,
+        rpc: Rpc,
+        verdicts: Verdicts,
+        coroner: Coroner,
+        nonces: Callable[[], Nonces],
+        operator_id: str,
+        on_settled: Callable[[], None],
+    ) -> None:
+        self._resolves, self._rpc, self._verdicts, self._coroner = resolves, rpc, verdicts, coroner
+        self._make_nonces, self._operator_id, self._on_settled = nonces, operator_id, on_settled
+        self._nonces: Nonces | None = None
+        self._watches: dict[str, _Watch] = {}
+        self._redis, self._chain = Link("redis (settler)"), Link("NEAR RPC (settler)", longest_seconds=4.0)
+        self._usual_seconds = 0.6
+        self._holds_at = float("-inf")
+        self._pool = ThreadPoolExecutor(_POOL, thread_name_prefix="settler")
+
+    def run(self, stop: threading.Event) -> None:
+        """Watch until ``stop``."""
+        turns(stop, self._redis, self.turn)
+
+    def close(self) -> None:
+        """End the threads of the pool."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def turn(self) -> float:
+        """Look at every transaction that is due; the pause before the next turn, in seconds.
+
+        Raises:
+            Unavailable: Redis is away.
+        """
+        flights, now = self._resolves.in_flight(), time.monotonic()
+        self._remember(flights, now)
+        due = [flight for flight in flights if self._watches[flight.hash].look_at <= now]
+        # In the order of keys and nonces, and so are the sendings: a higher nonce that lands first kills the lower.
+        for flight, finding in zip(due, self._pool.map(self._look, due), strict=True):
+            self._act(flight, self._watches[flight.hash], finding)
+        self._mind_holds(flights, now)
+        upcoming = min((watch.look_at for watch in self._watches.values()), default=float("inf"))
+        return min(_NEW_EVERY_SECONDS, max(_SHORTEST_LOOK_SECONDS, upcoming - time.monotonic()))
+
+    def _remember(self, flights: Sequence[Transaction], now: float) -> None:
+        watches = {}
+        for flight in flights:
+            # Stored and never sent: whoever signed it died in between, unless it is being sent right now.
+            patience = _FIRST_AGAIN_SECONDS if flight.attempts else self._usual_seconds
+            first = _Watch(seen_at=now, look_at=now + 0.8 * self._usual_seconds, send_at=now + patience)
+            watches[flight.hash] = self._watches.get(flight.hash, first)
+        self._watches = watches
+
+    def _look(self, flight: Transaction) -> _Finding:
+        """One look, in a thread of the pool; it changes nothing."""
+        watch = self._watches[flight.hash]
+        try:
+            outcome = look_up(self._rpc, flight.hash, sender_id=self._operator_id, actions=len(flight.data_ids))
+            if outcome.state not in ABSENT or time.monotonic() < watch.send_at:
+                return _Finding(outcome)
+            return _Finding(outcome, evidence=self._coroner.examine(flight), may_send=True)
+        except (RpcRefused, RpcUnavailable) as error:
+            return _Finding(TransactionOutcome(TransactionState.NO_STATEMENT, text=error.sentence))
+
+    def _act(self, flight: Transaction, watch: _Watch, finding: _Finding) -> None:
+        watch.look_at = time.monotonic() + min(_LONGEST_LOOK_SECONDS, max(_SHORTEST_LOOK_SECONDS, self._usual_seconds / 4))
+        state = finding.outcome.state
+        if state is TransactionState.NO_STATEMENT:
+            watch.look_at = time.monotonic() + self._chain.down(Unavailable("NEAR RPC", finding.outcome.text, remedy="Check NEAR_RPC_URL."))
+            return
+        self._chain.up()
+        if finding.outcome.final:
+            self._settle(flight, watch, finding.outcome)
+        elif state in ABSENT:
+            watch.absent_since = watch.absent_since or time.monotonic()
+            self._raise_floor(flight, finding.outcome)
+            self._act_on_absent(flight, watch, finding)
+        else:
+            watch.absent_since = watch.evidence = None
+
+    def _act_on_absent(self, flight: Transaction, watch: _Watch, finding: _Finding) -> None:
+        earlier, watch.evidence = watch.evidence, finding.evidence
+        if finding.evidence is None:
+            if finding.may_send:
+                self._send_again(flight, watch)
+        elif finding.evidence.confirms(earlier):
+            self._bury(flight, finding.evidence)
+        # Else the first of two looks: nothing is sent in between, or the evidence would be stale.
+
+    def _settle(self, flight: Transaction, watch: _Watch, outcome: TransactionOutcome) -> None:
+        rows = self._verdicts.of(flight, outcome)
+        if rows is None or not self._resolves.settle(flight.hash, rows):
+            return
+        self._on_settled()
+        self._usual_seconds = 0.8 * self._usual_seconds + 0.2 * min(3.0, time.monotonic() - watch.seen_at)
+        log.info(
+            "transaction settled",
+            action="settle_transaction",
+            transaction=flight.hash,
+            jobs=len(rows),
+            state=outcome.state.value,
+            gas_burnt=outcome.gas_burnt,
+        )
+
+    def _bury(self, flight: Transaction, evidence: Evidence) -> None:
+        if self._resolves.dead(flight.hash, evidence.attempts):
+            log.warning(
+                "transaction cannot land any more; its jobs wait for another",
+                action="transaction_dead",
+                transaction=flight.hash,
+                reason=evidence.reason,
+            )
+
+    def _send_again(self, flight: Transaction, watch: _Watch) -> None:
+        # Said before it is done: whoever holds older evidence of its death must learn of it.
+        attempt = self._resolves.attempted(flight.hash)
+        if not attempt:
+            return
+        watch.send_at = time.monotonic() + _AGAIN_SECONDS
+        try:
+            self._rpc.send_tx(flight.signed)
+        except (RpcRefused, RpcUnavailable) as error:
+            watch.look_at = time.monotonic() + self._chain.down(error)
+            return
+        log.info("the same transaction sent again", action="send_again", transaction=flight.hash, attempt=attempt)
+
+    def _raise_floor(self, flight: Transaction, outcome: TransactionOutcome) -> None:
+        nonce = outcome.reason.ak_nonce if outcome.reason else None
+        if nonce is not None and (nonces := self._our_nonces()) is not None:
+            with reaching_redis():
+                nonces.raise_floor(flight.public_key, nonce)
+
+    def _mind_holds(self, flights: Sequence[Transaction], now: float) -> None:
+        """Hold keys whose lowest transaction stays unseen, and let go of those whose window is empty."""
+        if now - self._holds_at < _HOLDS_EVERY_SECONDS:
+            return
+        self._holds_at, lowest = now, dict[str, Transaction]()
+        nonces = self._our_nonces()
+        if nonces is None:
+            return
+        for flight in flights:
+            lowest.setdefault(flight.public_key, flight)
+        with reaching_redis():
+            for public_key, flight in lowest.items():
+                since = self._watches[flight.hash].absent_since
+                if since is not None and now - since >= _UNSEEN_SECONDS and nonces.hold(public_key, _HOLD_REASON):
+                    log.warning("key held until its window is empty", action="hold_key", public_key=public_key, transaction=flight.hash)
+            freed = [key for key, reason in nonces.held().items() if reason == _HOLD_REASON and key not in lowest and nonces.unhold(key)]
+        for public_key in freed:
+            log.info("key signs again", action="unhold_key", public_key=public_key)
+            self._resolves.ring()
+
+    def _our_nonces(self) -> Nonces | None:
+        if self._nonces is None:
+            try:
+                self._nonces = self._make_nonces()
+            except (RpcRefused, RpcUnavailable) as error:
+                self._chain.down(error)
+        return self._nonces

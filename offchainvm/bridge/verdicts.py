@@ -1,0 +1,67 @@
+"""What a final transaction means for each of its jobs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from offchainvm.jobs.record import Verdict
+from offchainvm.jobs.resolves import Resolves, RowOutcome, Transaction
+from offchainvm.jobs.store import JobStore
+from offchainvm.logs import get_logger
+from offchainvm.near.outcome import ActionVerdict, TransactionOutcome, TransactionState, look_up
+from offchainvm.near.rpc import Rpc
+
+log = get_logger()
+
+
+class Verdicts:
+    """Judges the rows of final transactions."""
+
+    def __init__(self, *, rpc: Rpc, resolves: Resolves, store: JobStore, operator_id: str, head: Callable[[], int | None]) -> None:
+        self._rpc, self._resolves, self._store = rpc, resolves, store
+        self._operator_id, self._head = operator_id, head
+
+    def of(self, transaction: Transaction, outcome: TransactionOutcome) -> list[RowOutcome] | None:
+        """One outcome a row, or None while one of them cannot be told yet.
+
+        Raises:
+            Unavailable: Redis is away.
+        """
+        rows = [
+            self._row(transaction, data_id, verdict, outcome.text)
+            for data_id, verdict in zip(transaction.data_ids, outcome.verdicts, strict=True)
+        ]
+        known = [row for row in rows if row is not None]
+        return known if len(known) == len(rows) else None
+
+    def _row(self, transaction: Transaction, data_id: str, verdict: ActionVerdict, text: str) -> RowOutcome | None:
+        if verdict is ActionVerdict.ACCEPTED:
+            return RowOutcome(Verdict.ACCEPTED)
+        if verdict is ActionVerdict.NOT_APPLIED:
+            return RowOutcome(None)
+        if verdict is ActionVerdict.UNABLE_TO_RESUME:
+            return self._unable_to_resume(transaction, data_id)
+        log.error(
+            "the contract refuses our resolve. Check OPERATOR_ACCOUNT_ID, OFFCHAINVM_CONTRACT_ID and RESOLVE_GAS_TGAS",
+            action="resolve_refused",
+            data_id=data_id,
+            transaction=transaction.hash,
+            verdict=verdict.value,
+            text=text,
+        )
+        return RowOutcome(Verdict.REFUSED, f"{verdict.value}: {text}")
+
+    def _unable_to_resume(self, transaction: Transaction, data_id: str) -> RowOutcome | None:
+        """Ours, when an earlier transaction with the same payload was accepted; else too late, or another's."""
+        for earlier in self._resolves.hashes(data_id):
+            if earlier == transaction.hash:
+                continue
+            state = look_up(self._rpc, earlier, sender_id=self._operator_id, actions=1).state
+            if state is TransactionState.SUCCEEDED:
+                return RowOutcome(Verdict.ACCEPTED)
+            if state in {TransactionState.PENDING, TransactionState.NO_STATEMENT}:
+                return None
+        job, head = self._store.get(data_id), self._head()
+        if job is not None and job.deadline_height is not None and head is not None and head > job.deadline_height:
+            return RowOutcome(Verdict.EXPIRED, "expired: the request's deadline passed before our answer reached the contract")
+        return RowOutcome(Verdict.RESOLVED_ELSEWHERE, "resolved_elsewhere: the contract had an answer, or had given up, before ours came")
