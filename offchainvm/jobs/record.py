@@ -153,6 +153,8 @@ class ToCompile:
 
     reason: str
     bad_sha256: str | None = None
+    source: CodeSource | None = None
+    """What the contract keeps as the request's source, where the task named none."""
 
 
 @dataclass(frozen=True)
@@ -231,13 +233,14 @@ def parse_job(fields: Mapping[str, str]) -> Job:
     if int(fields.get("needs") or 1) > SCHEMA_VERSION:
         raise UnreadableRecord("This job's record was written by a newer version.", remedy="Finish the upgrade of this process.")
     try:
-        return Job(**_fixed(json.loads(fields["fixed"])), **_progress(fields), **_outcome(fields))
+        found_source = json.loads(fields.get("source") or "null")
+        return Job(**_fixed(json.loads(fields["fixed"]), found_source), **_progress(fields), **_outcome(fields))
     except (KeyError, ValueError) as error:
         raise UnreadableRecord(f"This job's record cannot be read: {error}.", remedy="Finish the upgrade of this process.") from error
 
 
-def _fixed(values: Mapping[str, Any]) -> dict[str, Any]:
-    source = values.get("source")
+def _fixed(values: Mapping[str, Any], found_source: Any) -> dict[str, Any]:
+    source = values.get("source") or found_source
     return {
         "data_id": values["data_id"],
         "request_id": values["request_id"],

@@ -122,7 +122,8 @@ class JobStore(Lookups):
             module = (transition.source_key, transition.commit_sha or "", transition.module_sha256, transition.module_size)
             return bool(self._server.run("commit_execute", *head, *module))
         if isinstance(transition, ToCompile):
-            return bool(self._server.run("commit_compile", *head, plain(transition.reason), transition.bad_sha256 or ""))
+            source = "" if transition.source is None else transition.source.model_dump_json()
+            return bool(self._server.run("commit_compile", *head, plain(transition.reason), transition.bad_sha256 or "", source))
         return bool(self._server.run("commit_resolve", *head, *_payload(transition)))
 
     def put_back(self, claim: Claim, *, delay_seconds: float, note: str, counted: bool, token: str | None = None) -> bool:

@@ -90,6 +90,7 @@ class CompileWork:
                 BuildRequest(source=source, commit_sha=commit_sha, limits=self._limits, require_lockfile=self._require_lockfile),
                 on_event=_log_event,
             )
+            self._modules.put(key, built.wasm)  # an execute worker on this host need not download it
             self._upload(key, source.repo, commit_sha, built.wasm)
         finally:
             self._release(key, lock_key)

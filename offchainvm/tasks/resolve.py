@@ -20,7 +20,8 @@ from typing import Any
 from offchainvm import logs
 from offchainvm.app import app
 from offchainvm.errors import OffchainVMError, SettingsError, Unavailable
-from offchainvm.jobs.resolves import Resolves, Row, Transaction, journal_body, parse_journal_body
+from offchainvm.jobs.resolves import Resolves
+from offchainvm.jobs.rows import Row, Transaction, journal_body, parse_journal_body
 from offchainvm.journal import Journal
 from offchainvm.near.nonces import KeyBusy, KeyHeld, KeyLease, LeaseLost, NonceAhead, Nonces
 from offchainvm.near.rpc import RecentBlock, Rpc

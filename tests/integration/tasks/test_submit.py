@@ -1,0 +1,171 @@
+"""Submit against a real Redis and a real journal; the RPC alone is scripted, so that each line can be the last one."""
+
+from __future__ import annotations
+
+import base58
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from pydantic import SecretStr
+from redis import Redis
+
+from offchainvm.errors import SettingsError, Unavailable
+from offchainvm.jobs.record import Stage, ToResolve
+from offchainvm.jobs.resolves import Resolves
+from offchainvm.jobs.rows import parse_journal_body
+from offchainvm.jobs.store import JobStore
+from offchainvm.journal import Journal
+from offchainvm.models import CodeSource, CompileTask, ExecutionReport, ExecutionResponse, ResourceLimits
+from offchainvm.near import payload
+from offchainvm.near.nonces import Nonces
+from offchainvm.near.rpc import AccessKey
+from offchainvm.near.signer import OperatorKey
+from offchainvm.near.transaction import BlockRef
+from offchainvm.tasks.resolve import Policy, Submitter
+
+HEIGHT = 500
+
+
+class Died(BaseException):
+    """The process ends here."""
+
+
+class ScriptedRpc:
+    def __init__(self) -> None:
+        self.sent: list[bytes] = []
+        self.key_nonce: int | None = 5
+        self.fault: BaseException | None = None
+        self.before_send = lambda: None
+
+    def final_block(self) -> BlockRef:
+        return BlockRef(height=HEIGHT, hash=base58.b58encode(b"\1" * 32).decode())
+
+    def access_key(self, account_id: str, public_key: str) -> AccessKey | None:
+        return None if self.key_nonce is None else AccessKey(nonce=self.key_nonce, block_height=HEIGHT, full_access=True)
+
+    def send_tx(self, signed: bytes) -> None:
+        self.before_send()
+        if self.fault is not None:
+            raise self.fault
+        self.sent.append(signed)
+
+
+def a_key() -> OperatorKey:
+    seed = Ed25519PrivateKey.generate().private_bytes_raw()
+    return OperatorKey(SecretStr("ed25519:" + base58.b58encode(seed).decode()))
+
+
+@pytest.fixture
+def house(redis_client: Redis, tmp_path):
+    class House:
+        redis, rpc, resolves, store = redis_client, ScriptedRpc(), Resolves(redis_client), JobStore(redis_client)
+        keys, window, folder = [a_key()], 2, tmp_path
+
+        def waiting(self, number: int) -> str:
+            data_id = f"{number:064x}"
+            task = CompileTask(request_id=number, data_id=data_id, code_source=CodeSource(repo="a/b", commit="main"), input_data="")
+            self.store.accept(task, stage=Stage.EXECUTE, limits=ResourceLimits(), deadline_height=HEIGHT + 200)
+            claim = self.store.claim(data_id, Stage.EXECUTE, owner="w", lease_seconds=60)
+            fitted = payload.fit(data_id, ExecutionResponse(success=True, return_value=b"42"))
+            report = ExecutionReport(request_id=number, success=True)
+            assert self.store.commit(claim, ToResolve(arguments=fitted.arguments, response=fitted.response, report=report))
+            return data_id
+
+        def submitter(self) -> Submitter:
+            return Submitter(
+                resolves=self.resolves,
+                nonces=Nonces(self.redis, network="devnet", account_id="operator.test"),
+                rpc=self.rpc,
+                journal=Journal(self.folder, "resolve"),
+                keys=self.keys,
+                policy=Policy(operator_id="operator.test", contract_id="vm.test", gas=30 * 10**12, window=self.window),
+                redis_run_id=self.store.server_run_id,
+            )
+
+    return House()
+
+
+def test_each_waiting_row_is_sent_once_with_its_exact_arguments(house) -> None:
+    house.window = 8
+    ids = [house.waiting(number) for number in range(3)]
+    assert house.submitter().submit() == 3
+    assert house.submitter().submit() == 0
+    for data_id in ids:
+        arguments = payload.fit(data_id, ExecutionResponse(success=True, return_value=b"42")).arguments
+        assert sum(arguments in signed for signed in house.rpc.sent) == 1
+
+
+def test_no_key_has_more_in_flight_than_its_window(house) -> None:
+    for number in range(5):
+        house.waiting(number)
+    assert house.submitter().submit() == 2
+    assert house.resolves.waiting_count() == 3
+
+
+def test_more_keys_carry_more(house) -> None:
+    house.keys = [a_key(), a_key(), a_key()]
+    for number in range(6):
+        house.waiting(number)
+    assert house.submitter().submit() == 6
+    assert {len(house.resolves.in_flight(key.public_key)) for key in house.keys} == {2}
+
+
+def test_nonces_of_a_key_rise_above_the_chains(house) -> None:
+    house.rpc.key_nonce = HEIGHT * 10**6 + 50
+    for number in range(2):
+        house.waiting(number)
+    house.submitter().submit()
+    assert [tx.nonce for tx in house.resolves.in_flight()] == [HEIGHT * 10**6 + 51, HEIGHT * 10**6 + 52]
+
+
+def test_bytes_are_in_redis_and_in_the_journal_before_the_first_is_sent(house) -> None:
+    data_id, submitter = house.waiting(1), house.submitter()
+    seen = []
+
+    def look() -> None:
+        [stored] = house.resolves.in_flight()
+        [(_, key, body)] = submitter._journal.entries()
+        seen.append((stored.data_ids, key == stored.hash, parse_journal_body(body)[0].signed == stored.signed))
+
+    house.rpc.before_send = look
+    submitter.submit()
+    assert seen == [((data_id,), True, True)]
+
+
+def test_death_between_store_and_send_leaves_bytes_for_the_settler_and_signs_nothing_new(house) -> None:
+    house.waiting(1)
+    house.rpc.fault = Died()
+    with pytest.raises(Died):
+        house.submitter().submit()
+    [stored] = house.resolves.in_flight()
+    house.rpc.fault = None
+    assert house.submitter().submit() == 0
+    assert house.resolves.in_flight()[0].signed == stored.signed
+
+
+def test_an_rpc_that_is_away_leaves_the_sending_to_the_settler(house) -> None:
+    house.waiting(1)
+    house.rpc.fault = Unavailable("near rpc", "no answer")
+    assert house.submitter().submit() == 1
+    assert len(house.resolves.in_flight()) == 1
+
+
+def test_what_redis_forgot_is_restored_from_the_journal_before_anything_new_is_signed(house) -> None:
+    house.waiting(1)
+    first = house.submitter()
+    first.submit()
+    [before] = house.resolves.in_flight()
+    first._journal.close()
+    house.redis.flushall()
+    house.waiting(1)  # the same request again, as a replayed task would bring it
+    assert house.submitter().submit() == 0
+    [after] = house.resolves.in_flight()
+    assert (after.hash, after.signed) == (before.hash, before.signed)
+    assert len(house.rpc.sent) == 1
+
+
+def test_a_key_that_the_account_does_not_have_is_named_and_the_row_waits_on(house) -> None:
+    house.waiting(1)
+    house.rpc.key_nonce = None
+    with pytest.raises(SettingsError, match="has no key ed25519:"):
+        house.submitter().submit()
+    assert house.resolves.waiting_count() == 1

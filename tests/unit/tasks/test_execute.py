@@ -1,0 +1,167 @@
+"""The execute stage's work: which module, which input, and what the contract is told."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+
+from offchainvm.engine.base import ExecutionResult, Executor
+from offchainvm.engine.limits import Limits
+from offchainvm.errors import ExecutionError, JobCode, JobError, Status
+from offchainvm.jobs.record import ModuleRecord, ToCompile, ToResolve
+from offchainvm.models import CodeSource
+from offchainvm.modules import CachedModule
+from offchainvm.tasks.execute import ExecuteWork
+
+MODULE = CachedModule(path=Path("module.wasm"), sha256="ee" * 32, size=100)
+LIMITS = Limits(instructions=1000, memory_bytes=16 * 2**20, wall_seconds=2.0)
+
+
+class OneResult(Executor):
+    def __init__(self, **fields):
+        self.result = dataclasses.replace(ExecutionResult(status=Status.OK, limits=LIMITS), **fields)
+        self.requests = []
+
+    def execute(self, module, request):
+        self.requests.append((module, request))
+        return self.result
+
+
+class Modules:
+    def __init__(self, error=None):
+        self.error, self.asked = error, []
+
+    def fetch(self, source_key, sha256=None):
+        self.asked.append((source_key, sha256))
+        if self.error:
+            raise self.error
+        return MODULE
+
+
+class Chain:
+    def __init__(self, source=None, input_data=None):
+        self.source, self.input_data = source, input_data
+
+    def environment_of(self, job):
+        return {"NEAR_REQUEST_ID": str(job.request_id)}
+
+    def source_of(self, request_id):
+        return self.source
+
+    def input_of(self, job):
+        if self.input_data is None:
+            raise JobError(JobCode.INPUT_UNAVAILABLE, "no input")
+        return self.input_data
+
+
+@pytest.fixture
+def work_of(store):
+    def make(executor=None, modules=None, chain=None):
+        return ExecuteWork(store=store, modules=modules or Modules(), executor=executor or OneResult(), chain=chain or Chain())
+
+    return make
+
+
+def response_of(step):
+    assert isinstance(step, ToResolve)
+    return json.loads(step.arguments)["response"]
+
+
+def test_an_answer_is_resolved_with_what_it_used(work_of, make_claim):
+    executor = OneResult(stdout=b"42", instructions_used=900, peak_memory_bytes=65536, wall_ms=1999.0)
+    step = work_of(executor)(make_claim())
+    assert response_of(step) == {
+        "success": True,
+        "return_value": [52, 50],
+        "error": None,
+        "resources_used": {"instructions": 900, "memory_bytes": 65536, "time_seconds": 1},
+    }
+    assert step.report.execution_time_ms == 1999
+    [(path, request)] = executor.requests
+    assert path == MODULE.path
+    assert request.input == b"the input"
+    assert request.limits == LIMITS
+    assert request.environment == {"NEAR_REQUEST_ID": "7"}
+
+
+def test_a_failure_keeps_its_metrics_and_names_its_class(work_of, make_claim):
+    executor = OneResult(
+        status=Status.OUT_OF_FUEL, message="all 1000 instructions were used", instructions_used=1000, stderr=b"panicked at x"
+    )
+    response = response_of(work_of(executor)(make_claim()))
+    assert response["error"] == "out_of_fuel: all 1000 instructions were used; stderr: panicked at x"
+    assert response["resources_used"]["instructions"] == 1000
+    assert response["return_value"] is None
+
+
+def test_an_error_says_when_the_limit_that_bit_was_the_operators(work_of, make_claim):
+    executor = OneResult(status=Status.TIMEOUT, message="ran for 2 s")
+    response = response_of(work_of(executor)(make_claim(limits_clamped=("max_execution_seconds",))))
+    assert response["error"] == "timeout: ran for 2 s (limits lowered by this operator: max_execution_seconds)"
+
+
+def test_an_engine_crash_is_raised_while_it_may_be_repeated_and_told_after(work_of, make_claim):
+    executor = OneResult(status=Status.ENGINE_CRASH, message="signal 11", wall_ms=3000)
+    with pytest.raises(ExecutionError):
+        work_of(executor)(make_claim(attempt=0))
+    assert response_of(work_of(executor)(make_claim(attempt=1)))["resources_used"]["time_seconds"] == 3
+
+
+def test_the_bytes_of_the_record_are_asked_for(work_of, make_claim, store):
+    modules = Modules()
+    store.modules["cd" * 32] = ModuleRecord(sha256="ee" * 32, size=100)
+    work_of(modules=modules)(make_claim())
+    assert modules.asked == [("cd" * 32, "ee" * 32)]
+
+
+def test_a_bad_cached_module_is_built_again_from_the_records_source(work_of, make_claim):
+    modules = Modules(JobError(JobCode.WASM_UNAVAILABLE, "rubbish"))
+    assert isinstance(work_of(modules=modules)(make_claim()), ToCompile)
+
+
+def test_a_bad_cached_module_without_a_source_is_built_from_what_the_contract_keeps(work_of, make_claim):
+    source = CodeSource(repo="owner/name", commit="main")
+    modules = Modules(JobError(JobCode.WASM_UNAVAILABLE, "rubbish"))
+    step = work_of(modules=modules, chain=Chain(source=source))(make_claim(source=None))
+    assert isinstance(step, ToCompile)
+    assert step.source == source
+
+
+def test_a_bad_cached_module_without_any_source_ends_the_job(work_of, make_claim):
+    modules = Modules(JobError(JobCode.WASM_UNAVAILABLE, "rubbish"))
+    with pytest.raises(JobError, match="wasm_unavailable"):
+        work_of(modules=modules)(make_claim(source=None))
+
+
+def test_a_module_that_was_rebuilt_and_is_still_bad_ends_the_job(work_of, make_claim):
+    modules = Modules(JobError(JobCode.WASM_UNAVAILABLE, "rubbish"))
+    with pytest.raises(JobError, match="wasm_unavailable"):
+        work_of(modules=modules)(make_claim(rebuild=True))
+
+
+def test_an_input_recorded_by_the_monitor_is_used(work_of, make_claim, store):
+    executor = OneResult()
+    claim = make_claim(input_data=None)
+    store.inputs[claim.data_id] = ("recorded", 120)
+    work_of(executor)(claim)
+    assert executor.requests[0][1].input == b"recorded"
+
+
+def test_an_input_is_read_from_the_chain_when_nothing_was_recorded(work_of, make_claim):
+    executor = OneResult()
+    work_of(executor, chain=Chain(input_data="from its event"))(make_claim(input_data=None))
+    assert executor.requests[0][1].input == b"from its event"
+
+
+def test_a_missing_input_is_an_explicit_error(work_of, make_claim):
+    with pytest.raises(JobError, match="input_unavailable"):
+        work_of()(make_claim(input_data=None))
+
+
+def test_an_empty_input_is_an_input(work_of, make_claim):
+    executor = OneResult()
+    work_of(executor)(make_claim(input_data=""))
+    assert executor.requests[0][1].input == b""
