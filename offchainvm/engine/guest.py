@@ -132,6 +132,7 @@ class Guest:
             instance = self._slices.instantiate(self._linker(), self.module)
             exports = instance.exports(self._store)
             self._find_memory(exports.get("memory"))
+            self._report_counts()
             if self.job.initialize:
                 self._slices.call(exports["_initialize"])  # type: ignore[arg-type]
             if self.job.entry == "_start":
@@ -143,6 +144,8 @@ class Guest:
         except wasmtime.Trap as trap:
             raise self._ending_of(trap) from None
         except wasmtime.WasmtimeError as error:
+            if self._ended is not None:
+                raise self._ending_by_host(self._ended) from None
             text = " ".join(str(error).split())[:200]
             if "memory minimum size" in text or "memory limits" in text:
                 raise _Answered(Status.MEMORY_LIMIT, f"The program needs more memory at its start than its limit: {text}.") from None
@@ -242,11 +245,15 @@ class Guest:
         return _Answered(Status.OUT_OF_FUEL, f"The program used all of its {used} instructions.", instructions_used=used)
 
     def _was_refused_memory(self) -> bool:
-        """wasmtime tells only the guest of a refused growth, so it is derived: no page is left, or Rust said so."""
+        """Whether growth was refused before the failure; derived, since wasmtime tells nobody but the guest.
+
+        Rust's standard library says it on stderr; else a memory that grew to three quarters of its limit and then
+        failed is taken to have asked for more.
+        """
         size, limit = self._memory.size if self._memory else 0, self.job.limits.memory_bytes
         said = _RUST_ALLOCATION.search(self._wasi.stderr)
-        full = size > self.job.memory_min_bytes and size + WASM_PAGE_BYTES > limit
-        return full or (said is not None and size + int(said[1]) > limit)
+        nearly_full = size > self.job.memory_min_bytes and size * 4 >= limit * 3
+        return nearly_full or (said is not None and size + int(said[1]) > limit)
 
     def _charge(self, count: int) -> None:
         left = self._store.get_fuel()
@@ -255,10 +262,13 @@ class Guest:
             raise OutOfInstructions
 
     def _on_slice(self) -> None:
-        self._known_instructions = self.job.limits.instructions - self._store.get_fuel()
-        self.report(self._known_instructions, self._memory.size if self._memory else 0)
+        self._report_counts()
         if time.monotonic() > self._deadline:
             raise DeadlinePassed
+
+    def _report_counts(self) -> None:
+        self._known_instructions = self.job.limits.instructions - self._store.get_fuel()
+        self.report(self._known_instructions, self._memory.size if self._memory else self.job.memory_min_bytes)
 
     def _measure(self) -> None:
         outcome = self.outcome
