@@ -80,10 +80,11 @@ class Resolves:
     def restore(self, tx: Transaction, rows: Sequence[Row]) -> bool:
         """Put a journalled transaction back as in flight, whatever the records say; its payloads win over any other.
 
-        False when there is nothing to put back: it is in flight, or all its jobs are settled, or Redis remembers how it ended.
+        True: it is in flight now (put back, or never lost): keep the journal's entry. False: it is over, the entry can go:
+        all its jobs are settled, or Redis remembers that it ended.
         """
         parts = [part for row in rows for part in _restored(row)]
-        return bool(self._server.run("restore", *_signed(tx), tx.attempts, *parts) == "restored")
+        return bool(self._server.run("restore", *_signed(tx), tx.attempts, *parts) != "over")
 
     def hashes(self, data_id: str) -> list[str]:
         """Every transaction that ever carried this job's payload, oldest first: ask for all before calling a resume foreign."""

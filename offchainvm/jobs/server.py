@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -53,7 +54,11 @@ def flat(values: list[str]) -> dict[str, str]:
 
 @cache
 def _source(name: str) -> str:
-    return f"{(_FOLDER / 'common.lua').read_text()}\n{(_FOLDER / f'{name}.lua').read_text()}"
+    """One script, behind ``common.lua`` and what its line ``-- Needs:`` names: the server has no modules."""
+    script = (_FOLDER / f"{name}.lua").read_text()
+    needs = re.search(r"^-- Needs: (.+)$", script, re.MULTILINE)
+    parts = ["common", *(needs[1].split() if needs else [])]
+    return "\n".join([*((_FOLDER / f"{part}.lua").read_text() for part in parts), script])
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 -- Make a job of a task, once for each data_id.
 -- ARGV: 1 token, 2 data_id, 3 fixed (JSON), 4 stage, 5 source_key or '', 6 commit or '', 7 deadline or '', 8 request_id, 9 retention seconds
 -- Returns JSON "new" | "known" | "settled" (the report of a settled one is queued again).
+-- Needs: rows
 local token, id, fixed, stage, source_key, commit, deadline, request_id, keep = unpack(ARGV)
 local before = remembered(token)
 if before then return before end

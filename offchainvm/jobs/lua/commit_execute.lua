@@ -1,5 +1,6 @@
 -- The module is known: the job goes on to execute, and so does everyone parked for the same source.
 -- ARGV: 1 token, 2 data_id, 3 fence, 4 source_key, 5 commit or '', 6 sha256, 7 size.   Returns 1, or 0: fenced out.
+-- Needs: builds
 local token, id, fence, source_key, commit, sha256, size = unpack(ARGV)
 local before = remembered(token)
 if before then return tonumber(before) end

@@ -1,6 +1,7 @@
 -- The answer is known: its payload is fixed, its row waits, and the doorbell rings.
 -- ARGV: 1 token, 2 data_id, 3 fence, 4 arguments (base64), 5 response, 6 report, 7 report without a long output or '', 8 build failure (JSON) or ''
 -- Returns 1, or 0: fenced out.
+-- Needs: builds rows
 local token, id, fence, arguments, response, report, brief, failure = unpack(ARGV)
 local before = remembered(token)
 if before then return tonumber(before) end

@@ -1,6 +1,7 @@
 -- End a transaction that provably cannot land.
 -- ARGV: 1 token, 2 hash, 3 attempts seen before the evidence was gathered
 -- Returns 1, or 0: not in flight, or sent again since (the evidence is stale).
+-- Needs: rows
 local token, hash, seen = unpack(ARGV)
 local before = remembered(token)
 if before then return tonumber(before) end

@@ -1,6 +1,7 @@
 -- Park, or become the builder, or learn that there is nothing to build: one step, so that nobody parks behind a build that just ended.
 -- ARGV: 1 token, 2 data_id, 3 fence, 4 source_key
 -- Returns JSON ["builder"] | ["parked"] | ["built", sha256, size] | ["failed", code, sentence] | ["lost"]
+-- Needs: builds
 local token, id, fence, source_key = unpack(ARGV)
 local before = remembered(token)
 if before then return before end

@@ -1,4 +1,5 @@
 -- Records of one state, the newest of its index first.   ARGV: 1 state or '', 2 limit.   Returns JSON [flat record, …].
+-- Needs: rows
 local INDEX = {
   queued = { 'queued:execute', 'queued:compile' }, running = { 'running' }, parked = { 'parked' },
   resolving = { 'waiting', 'taken' }, settled = { 'settled' },

@@ -1,5 +1,6 @@
 -- End a claim without an outcome: the job is QUEUED again, now or later.
 -- ARGV: 1 token, 2 data_id, 3 fence, 4 delay ms, 5 note, 6 '1' when the try counts.   Returns 1, or 0: fenced out.
+-- Needs: builds
 local token, id, fence, delay, why, counted = unpack(ARGV)
 local before = remembered(token)
 if before then return tonumber(before) end

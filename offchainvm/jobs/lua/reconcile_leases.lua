@@ -1,6 +1,7 @@
 -- Judge what ran out: claims (a death each), takes of rows, parked jobs whose build is gone.
 -- No token: what one run put right the next does not find.
 -- ARGV: 1 batch, 2 '1' when leases may be judged.   Returns JSON [deaths, rows returned, promoted].
+-- Needs: builds rows
 local batch, judge = tonumber(ARGV[1]), ARGV[2] == '1'
 local deaths, returned, promoted = 0, 0, 0
 local function overdue(name)

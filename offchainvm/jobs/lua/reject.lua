@@ -1,5 +1,6 @@
 -- Set a task aside that cannot be read, and have the Coordinator told where there is a request id.
 -- ARGV: 1 token, 2 entry (JSON without its time), 3 report id or '', 4 report, 5 error
+-- Needs: rows
 local token, entry, id, report, err = unpack(ARGV)
 if remembered(token) then return 1 end
 redis.call('LPUSH', P .. 'rejected', cjson.encode({ NOW, entry }))

@@ -2,7 +2,8 @@
 -- No token: a transaction that is in flight is left as it is.
 -- ARGV: 1 hash, 2 public key, 3 nonce, 4 height, 5 signed (base64), 6 attempts,
 --       7.. for each action: data_id, args (base64), deadline or '', report, fixed (JSON, for a record that is gone), request_id
--- Returns JSON "restored" | "known" | "settled" (nothing left to do: every row is settled, or moved on to another transaction since)
+-- Returns JSON "restored" | "known" (in flight) | "over" (every row is settled, or moved on to another transaction since)
+-- Needs: rows
 local hash, public_key, nonce, height, signed, attempts = unpack(ARGV, 1, 6)
 if redis.call('EXISTS', P .. 'tx:' .. hash) == 1 then return '"known"' end
 local ids, open = {}, {}
@@ -15,7 +16,7 @@ for i = 7, #ARGV, 6 do
   local moved_on = carried_by(now[2], hash) and not (now[4] == 'signed' and now[3] == hash)
   if not ended and not moved_on then open[#open + 1] = i end
 end
-if #open == 0 then return '"settled"' end
+if #open == 0 then return '"over"' end
 
 for _, i in ipairs(open) do
   local id, arguments, deadline, report, fixed, request_id = unpack(ARGV, i, i + 5)

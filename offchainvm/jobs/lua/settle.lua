@@ -1,6 +1,7 @@
 -- End a transaction whose outcome is final: each row by its own, the slot of its key freed.
 -- ARGV: 1 token, 2 hash, 3.. pairs of verdict ('' = WAITING again), error, one pair for each action
 -- Returns 1; 0: not in flight (settled before); -1: the number of outcomes is not the number of rows.
+-- Needs: rows
 local token, hash = ARGV[1], ARGV[2]
 local before = remembered(token)
 if before then return tonumber(before) end

@@ -1,6 +1,7 @@
 -- Take rows to sign: oldest deadline first, the doorbell cleared before anything is read.
 -- ARGV: 1 token (names the take), 2 count, 3 lease ms, 4 final height
 -- Returns JSON [[id, args, deadline, tries, report, replaces], …]. The answer to a repeated call has the rows that are still of this take.
+-- Needs: rows
 local token, count, lease, final_height = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
 local function described(ids)
   local rows = {}

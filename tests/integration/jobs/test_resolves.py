@@ -291,9 +291,11 @@ def test_a_job_whose_record_is_lost_is_settled_and_reported_from_the_journal(hou
     assert house.store.by_request_id(1).verdict is Verdict.ACCEPTED
 
 
-def test_restoring_what_is_in_flight_or_over_changes_nothing(house: Any) -> None:
+def test_restoring_what_is_in_flight_or_over_changes_nothing_and_says_whether_the_entry_may_go(house: Any) -> None:
     tx, rows = house.signed(1)
-    assert not house.resolves.restore(tx, rows)
+    house.resolves.attempted("h1")
+    assert house.resolves.restore(tx, rows)
+    assert house.resolves.in_flight()[0].attempts == 1
     house.resolves.settle("h1", [ACCEPTED])
     assert not house.resolves.restore(tx, rows)
     house.redis.delete(f"ovm:job:{house.data_id(1)}")

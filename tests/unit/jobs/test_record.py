@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
 
 import offchainvm.jobs
 from offchainvm.jobs.record import (
+    DEADLINE_HEIGHTS,
     SCHEMA_VERSION,
     Claim,
     Stage,
@@ -106,3 +108,20 @@ def test_every_script_says_what_it_takes_and_whether_a_repeat_is_safe(script: Pa
     assert head.startswith("-- ")
     reads_only = script.stem in {"common", "list", "flights"}
     assert reads_only or "token" in head
+
+
+@pytest.mark.parametrize("library", ["builds", "rows"])
+def test_every_script_names_the_libraries_it_uses(library: str) -> None:
+    folder = Path(offchainvm.jobs.__file__).parent / "lua"
+    own = re.findall(r"^local (?:function )?(\w+)", (folder / f"{library}.lua").read_text(), re.MULTILINE)
+    for script in folder.glob("*.lua"):
+        if script.stem not in {"common", "builds", "rows"}:
+            code = re.sub(r"--.*|'[^'\n]*'", "", script.read_text())
+            needs = re.findall(r"^-- Needs: (.+)$", script.read_text(), re.MULTILINE)
+            uses = any(re.search(rf"\b{name}\b", code) for name in own)
+            assert uses == (library in " ".join(needs).split()), script.stem
+
+
+def test_scripts_and_code_agree_on_the_deadline() -> None:
+    common = (Path(offchainvm.jobs.__file__).parent / "lua" / "common.lua").read_text()
+    assert f"local DEADLINE = {DEADLINE_HEIGHTS}\n" in common

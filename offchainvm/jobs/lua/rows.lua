@@ -1,0 +1,63 @@
+-- Rows and transactions: who waits for a signature, what ended how. (Keys: common.lua; no token of its own.)
+local TOMB_SECONDS = 30 * 86400
+local KEEP_SECONDS = 259200 -- for a record that came back from a journal
+local BATCH_MS = 60000
+
+local function words(text)
+  local list = {}
+  for word in string.gmatch(text or '', '%S+') do list[#list + 1] = word end
+  return list
+end
+
+local function queue_report(id, kind, report, err)
+  redis.call('HSET', P .. 'report:' .. id, 'kind', kind, 'report', report, 'error', err, 'tries', 0)
+  redis.call('ZADD', P .. 'reports', NOW, id)
+end
+
+-- An unknown deadline counts as one that begins now: it neither starves nor overtakes.
+local function wait(id)
+  local deadline = tonumber(get(id, 'deadline')[1] or '') or (tonumber(redis.call('GET', P .. 'head') or '0') + DEADLINE)
+  redis.call('HSET', job(id), 'row', 'waiting', 'take', '', 'updated', NOW)
+  redis.call('ZADD', P .. 'waiting', deadline, id)
+end
+
+-- A row whose transaction ended without a verdict waits again; unless another that carries it is in flight still (after a restore).
+local function release(id, hash)
+  for _, other in ipairs(words(get(id, 'hashes')[1])) do
+    if other ~= hash and redis.call('EXISTS', P .. 'tx:' .. other) == 1 then
+      redis.call('HSET', job(id), 'tx', other)
+      return
+    end
+  end
+  wait(id)
+end
+
+local function settle_job(id, verdict, hash, err)
+  local now = get(id, 'fixed', 'report', 'brief', 'state', 'row', 'request_id', 'tx', 'keep')
+  if not now[1] or now[4] == 'settled' then return end
+  if now[4] ~= 'resolving' or now[5] ~= 'signed' then unindex(id) end
+  if hash == '' then hash = now[7] or '' end
+  local retention = tonumber(now[8] or KEEP_SECONDS)
+  redis.call('HSET', job(id), 'state', 'settled', 'row', 'settled', 'verdict', verdict, 'tx', hash, 'error', err, 'updated', NOW)
+  redis.call('HDEL', job(id), 'args', 'take', 'replaces')
+  note(id, 'resolve', verdict, err ~= '' and err or hash)
+  local brief = (now[3] and now[3] ~= '') and now[3] or now[2] or ''
+  redis.call('HSET', P .. 'tomb:' .. id, 'verdict', verdict, 'tx', hash, 'report', brief, 'error', err)
+  redis.call('EXPIRE', P .. 'tomb:' .. id, math.max(TOMB_SECONDS, 2 * retention))
+  for _, name in ipairs({ 'job:' .. id, 'history:' .. id, 'request:' .. (now[6] or '') }) do redis.call('EXPIRE', P .. name, retention) end
+  redis.call('ZADD', P .. 'settled', NOW + retention * 1000, id)
+  redis.call('ZREMRANGEBYSCORE', P .. 'settled', '-inf', NOW)
+  if now[2] then queue_report(id, verdict == 'accepted' and 'complete' or 'fail', now[2], err ~= '' and err or verdict) end
+end
+
+local function land(hash)
+  local public_key = redis.call('HGET', P .. 'tx:' .. hash, 'key')
+  redis.call('DEL', P .. 'tx:' .. hash)
+  redis.call('ZREM', P .. 'flight:' .. public_key, hash)
+  if redis.call('EXISTS', P .. 'flight:' .. public_key) == 0 then redis.call('SREM', P .. 'keys', public_key) end
+end
+
+local function carried_by(hashes, hash)
+  for _, one in ipairs(words(hashes)) do if one == hash then return true end end
+  return false
+end
