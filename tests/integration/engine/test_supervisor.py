@@ -1,0 +1,249 @@
+"""The supervisor keeps its house: no process, no descriptor and no child outlives its use."""
+
+from __future__ import annotations
+
+import gc
+import hashlib
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import pytest
+import wasmtime
+
+from offchainvm.engine.base import ExecutionRequest, Limits
+from offchainvm.engine.limits import MIB, CompileLimits
+from offchainvm.engine.supervisor import Supervisor
+from offchainvm.errors import Status
+
+LIMITS = Limits(instructions=10_000_000, memory_bytes=MIB, wall_seconds=5)
+ANSWER = """(module (memory (export "memory") 1) (data (i32.const 100) "\\02\\00\\00\\00ok")
+  (func (export "execute") (param i32 i32) (result i32) (i32.const 100)))"""
+LOOP = '(module (func (export "_start") (loop (br 0))))'
+
+
+@pytest.fixture
+def module(tmp_path: Path) -> Callable[[str], Path]:
+    def write(wat: str) -> Path:
+        path = tmp_path / f"{hashlib.sha256(wat.encode()).hexdigest()}.wasm"
+        path.write_bytes(bytes(wasmtime.wat2wasm(wat)))
+        return path
+
+    return write
+
+
+@pytest.fixture
+def supervisor(tmp_path: Path):
+    with Supervisor(cache_folder=tmp_path / "native", cache_max_bytes=64 * MIB) as made:
+        yield made
+
+
+def zygote_pid(supervisor: Supervisor) -> int:
+    assert supervisor._zygote is not None
+    return supervisor._zygote.pid
+
+
+def wait_until_gone(pids: set[int]) -> None:
+    deadline = time.monotonic() + 20
+    while any(psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE for pid in pids):
+        assert time.monotonic() < deadline, "a process outlived its supervisor"
+        time.sleep(0.01)
+
+
+def family(supervisor: Supervisor) -> set[int]:
+    zygote = psutil.Process(zygote_pid(supervisor))
+    return {zygote.pid, *(child.pid for child in zygote.children(recursive=True))}
+
+
+def test_hundreds_of_jobs_leak_no_process_and_no_descriptor(supervisor, module):
+    answer, request = module(ANSWER), ExecutionRequest(b"", LIMITS)
+    trap = module('(module (func (export "_start") (unreachable)))')
+    for path in (answer, trap):
+        supervisor.execute(path, request)
+    gc.collect()
+    ours, zygote = psutil.Process(), psutil.Process(zygote_pid(supervisor))
+    before = (ours.num_fds(), zygote.num_fds(), zygote.memory_info().rss)
+    for _ in range(200):
+        assert supervisor.execute(answer, request).stdout == b"ok"
+        assert supervisor.execute(trap, request).status is Status.TRAP
+    assert (ours.num_fds(), zygote.num_fds()) == before[:2]
+    assert zygote.memory_info().rss < before[2] + 2 * MIB
+    assert zygote.num_threads() == 1
+    assert len(zygote.children()) <= 1
+
+
+def test_closing_leaves_no_process_and_may_be_done_twice(supervisor, module):
+    supervisor.execute(module(ANSWER), ExecutionRequest(b"", LIMITS))
+    pids = family(supervisor)
+    supervisor.close()
+    wait_until_gone(pids)
+    supervisor.close()
+
+
+def test_a_closed_supervisor_starts_again_when_asked(supervisor, module):
+    for _ in range(2):
+        assert supervisor.execute(module(ANSWER), ExecutionRequest(b"", LIMITS)).ok
+        supervisor.close()
+
+
+def test_a_dead_zygote_is_replaced(supervisor, module):
+    path, request = module(ANSWER), ExecutionRequest(b"", LIMITS)
+    supervisor.execute(path, request)
+    old = family(supervisor)
+    os.kill(zygote_pid(supervisor), signal.SIGKILL)
+    wait_until_gone(old)
+    assert supervisor.execute(path, request).ok
+    assert zygote_pid(supervisor) not in old
+
+
+def test_a_zygote_killed_in_a_job_is_an_engine_crash_and_takes_its_child_along(supervisor, module):
+    supervisor.execute(module(ANSWER), ExecutionRequest(b"", LIMITS))
+    pids = family(supervisor)
+    killer = threading.Timer(0.2, os.kill, (zygote_pid(supervisor), signal.SIGKILL))
+    killer.start()
+    result = supervisor.execute(module(LOOP), ExecutionRequest(b"", Limits(instructions=10**15, memory_bytes=MIB, wall_seconds=30)))
+    killer.join()
+    assert result.status is Status.ENGINE_CRASH
+    wait_until_gone(pids)
+    assert supervisor.execute(module(ANSWER), ExecutionRequest(b"", LIMITS)).ok
+
+
+def test_a_child_killed_in_a_job_is_an_engine_crash_with_its_last_count(supervisor, module):
+    supervisor.execute(module(LOOP), ExecutionRequest(b"", LIMITS))
+    zygote = psutil.Process(zygote_pid(supervisor))
+
+    def kill() -> None:
+        time.sleep(0.3)
+        for child in zygote.children():
+            child.kill()
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    result = supervisor.execute(module(LOOP), ExecutionRequest(b"", Limits(instructions=10**15, memory_bytes=MIB, wall_seconds=30)))
+    killer.join()
+    assert (result.status, result.instructions_exact) == (Status.ENGINE_CRASH, False)
+    assert result.instructions_used > 0
+
+
+def test_a_child_that_died_while_it_stood_by_costs_one_engine_crash(supervisor, module):
+    path, request = module(ANSWER), ExecutionRequest(b"", LIMITS)
+    supervisor.execute(path, request)
+    deadline = time.monotonic() + 10
+    zygote = psutil.Process(zygote_pid(supervisor))
+    while not [child for child in zygote.children() if child.status() == psutil.STATUS_SLEEPING] and time.monotonic() < deadline:
+        time.sleep(0.01)
+    for child in zygote.children():
+        child.kill()
+    assert supervisor.execute(path, request).status in (Status.ENGINE_CRASH, Status.OK)
+    assert supervisor.execute(path, request).ok
+
+
+def test_native_code_is_compiled_once_for_all_processes(supervisor, module, tmp_path):
+    path, request = module(ANSWER), ExecutionRequest(b"", LIMITS)
+    first, second = supervisor.execute(path, request), supervisor.execute(path, request)
+    with Supervisor(cache_folder=tmp_path / "native", cache_max_bytes=64 * MIB) as other:
+        third = other.execute(path, request)
+    assert [result.cache_hit for result in (first, second, third)] == [False, True, True]
+    assert first.compile_ms > 0
+    assert third.compile_ms == 0
+
+
+def test_damaged_native_code_is_compiled_again(supervisor, module, tmp_path):
+    path, request = module(ANSWER), ExecutionRequest(b"", LIMITS)
+    supervisor.execute(path, request)
+    (native,) = (tmp_path / "native").glob("*.native")
+    native.write_bytes(native.read_bytes()[:-1] + b"X")
+    with Supervisor(cache_folder=tmp_path / "native", cache_max_bytes=64 * MIB) as other:
+        result = other.execute(path, request)
+    assert (result.stdout, result.cache_hit) == (b"ok", False)
+
+
+def test_native_code_of_another_engine_is_compiled_again(supervisor, module, tmp_path):
+    path, request = module(ANSWER), ExecutionRequest(b"", LIMITS)
+    supervisor.execute(path, request)
+    (native,) = (tmp_path / "native").glob("*.native")
+    head, _ = supervisor._cache.get(native.stem) or ({}, b"")
+    supervisor._cache.put(native.stem, head, b"made by an engine of another time")
+    with Supervisor(cache_folder=tmp_path / "native", cache_max_bytes=64 * MIB) as other:
+        result = other.execute(path, request)
+        assert (result.stdout, result.cache_hit) == (b"ok", False)
+        assert other.execute(path, request).cache_hit
+
+
+@pytest.mark.parametrize(
+    ("limits", "status"),
+    [
+        (CompileLimits(wall_seconds=0.05), Status.COMPILE_TIMEOUT),
+        (CompileLimits(data_bytes=0), Status.COMPILE_RESOURCE_LIMIT),
+    ],
+)
+def test_compilation_has_limits_of_its_own(tmp_path, module, limits, status):
+    bomb = '(module (func (export "_start") (local i32)' + "(if (local.get 0) (then (local.set 0 (i32.const 7))))" * 60_000 + "))"
+    with Supervisor(cache_folder=tmp_path / "native", cache_max_bytes=64 * MIB, compile_limits=limits) as made:
+        assert made.execute(module(bomb), ExecutionRequest(b"", LIMITS)).status is status
+        assert made.execute(module(ANSWER), ExecutionRequest(b"", LIMITS)).status in (Status.OK, status)
+
+
+def test_threads_take_turns(supervisor, module):
+    path, request = module(ANSWER), ExecutionRequest(b"", LIMITS)
+    results = []
+    threads = [threading.Thread(target=lambda: results.append(supervisor.execute(path, request).stdout)) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert results == [b"ok"] * 6
+
+
+def _in_daemon(folder: str, module: str, queue: multiprocessing.SimpleQueue) -> None:
+    with Supervisor(cache_folder=Path(folder), cache_max_bytes=64 * MIB) as made:
+        queue.put(made.execute(Path(module), ExecutionRequest(b"", LIMITS)).stdout)
+
+
+def test_it_works_in_a_daemonic_process(tmp_path, module):
+    context = multiprocessing.get_context("spawn")
+    queue = context.SimpleQueue()
+    process = context.Process(target=_in_daemon, args=(str(tmp_path / "native"), str(module(ANSWER)), queue), daemon=True)
+    process.start()
+    assert queue.get() == b"ok"
+    process.join()
+
+
+def test_a_killed_owner_leaves_nothing_behind(tmp_path, module):
+    code = f"""
+import sys, time
+from pathlib import Path
+from offchainvm.engine.base import ExecutionRequest, Limits
+from offchainvm.engine.supervisor import Supervisor
+made = Supervisor(cache_folder=Path({str(tmp_path / "native")!r}), cache_max_bytes=1 << 26)
+made.execute(Path({str(module(ANSWER))!r}), ExecutionRequest(b"", Limits(instructions=10**6, memory_bytes=1 << 20, wall_seconds=5)))
+print(made._zygote.pid, flush=True)
+made.execute(Path({str(module(LOOP))!r}), ExecutionRequest(b"", Limits(instructions=10**15, memory_bytes=1 << 20, wall_seconds=60)))
+"""
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as owner:
+        assert owner.stdout is not None
+        zygote = psutil.Process(int(owner.stdout.readline()))
+        pids = {zygote.pid, *(child.pid for child in zygote.children())}
+        owner.kill()
+        owner.wait()
+    wait_until_gone(pids)
+
+
+def test_the_zygote_and_its_children_see_nothing_of_our_environment(supervisor, module, monkeypatch):
+    monkeypatch.setenv("OPERATOR_PRIVATE_KEY", "ed25519:secret")
+    supervisor.execute(module(ANSWER), ExecutionRequest(b"", LIMITS))
+    assert {variable for pid in family(supervisor) for variable in psutil.Process(pid).environ()} <= {"LC_CTYPE"}
+
+
+def test_what_is_not_built_says_so(tmp_path):
+    with pytest.raises(ValueError, match="METERING=native"):
+        Supervisor(cache_folder=tmp_path, cache_max_bytes=1, metering="injected")
+    with pytest.raises(ValueError, match="WASM_RUNTIME=wasmtime"):
+        Supervisor(cache_folder=tmp_path, cache_max_bytes=1, engine="wasmer")
