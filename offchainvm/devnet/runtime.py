@@ -12,11 +12,9 @@ from offchainvm.devnet.borsh import Action, AddKey, CreateAccount, DeleteKey, Fu
 from offchainvm.devnet.contract import REQUEST_GAS, RESOLVE_GAS, Contract, Panic
 from offchainvm.devnet.ledger import Ledger
 from offchainvm.devnet.records import Block, Outcome, Receipt, TransactionRecord, new_hash
-from offchainvm.devnet.validity import SEND_GAS, InvalidTx, Protocol, cost, deposits, prepaid_gas
+from offchainvm.devnet.validity import RECEIPT_GAS, SEND_GAS, InvalidTx, Protocol, cost, deposits, prepaid_gas
 
 _GAS_NEEDED = {"request_execution": REQUEST_GAS, "resolve_execution": RESOLVE_GAS}
-_PLAIN_GAS = 223_182_562_500
-"""Of an action receipt that runs no code."""
 
 
 class ActionFailure(Exception):
@@ -127,7 +125,7 @@ class Runtime:
             burnt,
         )
         record = TransactionRecord(transaction, block.height, outcome, root=receipt_id)
-        refund = prepaid_gas(transaction) * self.protocol.gas_price
+        refund = (prepaid_gas(transaction) + RECEIPT_GAS) * self.protocol.gas_price
         receipt = Receipt(
             receipt_id, transaction.signer_id, transaction.receiver_id, transaction.signer_id, transaction.public_key_text,
             transaction.actions, record, refund_yocto=refund,
@@ -175,11 +173,11 @@ class Runtime:
     def _execute(self, receipt: Receipt, block: Block) -> int:
         call = _Call(self, receipt, block)
         status: dict[str, Any] = {"SuccessValue": ""}
-        burnt, index = _PLAIN_GAS, 0
+        burnt, index = RECEIPT_GAS, 0
         try:
             with self.ledger.atomically():
                 for index, action in enumerate(receipt.actions):  # noqa: B007 the index tells which action failed
-                    burnt += _GAS_NEEDED.get(action.method_name, 0) if isinstance(action, FunctionCall) else 0
+                    burnt += min(_GAS_NEEDED.get(action.method_name, 0), action.gas) if isinstance(action, FunctionCall) else 0
                     status = self._act(action, receipt, call, block)
         except ActionFailure as failure:
             status = {"Failure": {"ActionError": {"index": index, "kind": failure.kind}}}

@@ -33,6 +33,9 @@ class Protocol:
     version: int = 84
 
 
+RECEIPT_GAS = 223_182_562_500
+"""Burnt by a receipt beside what its calls burn."""
+
 InvalidTx = dict[str, Any] | str
 
 
@@ -48,7 +51,7 @@ def deposits(transaction: Transaction) -> int:
 
 def cost(transaction: Transaction, protocol: Protocol) -> int:
     """What the signer pays first; unburnt gas comes back."""
-    return (prepaid_gas(transaction) + SEND_GAS) * protocol.gas_price + deposits(transaction)
+    return (prepaid_gas(transaction) + SEND_GAS + RECEIPT_GAS) * protocol.gas_price + deposits(transaction)
 
 
 def check_form(transaction: Transaction, protocol: Protocol) -> InvalidTx | None:

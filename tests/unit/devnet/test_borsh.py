@@ -47,7 +47,7 @@ def _signed(dice: random.Random) -> tuple[bytes, str, dict[str, Any]]:
 
 
 def test_random_transactions_decode_and_encode_as_the_chains_crates_do() -> None:
-    dice = random.Random(7)  # noqa: S311 a seed that repeats is wanted
+    dice = random.Random(7)
     for _ in range(500):
         signed, transaction_hash, fields = _signed(dice)
         read = borsh.decode(signed)
@@ -58,7 +58,7 @@ def test_random_transactions_decode_and_encode_as_the_chains_crates_do() -> None
 
 
 def test_bytes_that_are_not_exactly_one_transaction_are_refused() -> None:
-    signed, _, _ = _signed(random.Random(3))  # noqa: S311 the same
+    signed, _, _ = _signed(random.Random(3))
     for wrong in (signed + b"\0", signed[:-1], b"", signed[:40]):
         with pytest.raises(borsh.BorshError):
             borsh.decode(wrong)
