@@ -1,0 +1,90 @@
+"""When the poller polls, and when it does not."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any, cast
+
+import pytest
+
+from offchainvm.bridge import poller as poller_module
+from offchainvm.bridge.intake import Taken
+from offchainvm.bridge.poller import Backlog, Poller
+from offchainvm.errors import OffchainVMError, Unauthorized, Unavailable
+
+
+class Script:
+    """A Coordinator that answers one thing after the other, then stops the poller."""
+
+    def __init__(self, *answers: bytes | OffchainVMError | None) -> None:
+        self.answers, self.asked, self.stop = list(answers), list[float](), threading.Event()
+
+    def poll(self, timeout_seconds: float) -> bytes | None:
+        self.asked.append(timeout_seconds)
+        answer = self.answers.pop(0)
+        if not self.answers:
+            self.stop.set()
+        if isinstance(answer, OffchainVMError):
+            raise answer
+        return answer
+
+
+class FakeIntake:
+    def __init__(self) -> None:
+        self.ready, self.bodies, self.answer = threading.Event(), list[bytes](), Taken.ACCEPTED
+        self.ready.set()
+
+    def take(self, untrusted_task: bytes) -> Taken:
+        self.bodies.append(untrusted_task)
+        return self.answer
+
+
+def _poller(script: Script, intake: FakeIntake, store: Any, timeout_seconds: float = 60) -> Poller:
+    backlog = Backlog(store, high_water=10)
+    return Poller(coordinator=cast("Any", script), intake=cast("Any", intake), backlog=backlog, timeout_seconds=timeout_seconds)
+
+
+def test_every_task_goes_to_the_intake_also_the_one_in_hand_at_the_stop(store: Any) -> None:
+    script, intake = Script(b"1", b"2", b"3"), FakeIntake()
+    _poller(script, intake, store).run(script.stop)
+    assert intake.bodies == [b"1", b"2", b"3"]
+
+
+def test_a_coordinator_that_is_away_or_refuses_is_asked_again(store: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    script, intake = Script(Unavailable("coordinator", "away"), Unauthorized("token", status=401), b"1"), FakeIntake()
+    poller = _poller(script, intake, store)
+    monkeypatch.setattr(poller._link, "down", lambda _error: 0.0)
+    poller.run(script.stop)
+    assert intake.bodies == [b"1"]
+
+
+def test_a_stop_waits_for_the_longest_poll_that_is_asked_for(store: Any) -> None:
+    assert _poller(Script(None), FakeIntake(), store, timeout_seconds=300).longest_poll_seconds == 120
+
+
+def test_nothing_is_polled_before_the_journal_is_in_redis(store: Any) -> None:
+    script, intake, stop = Script(b"1"), FakeIntake(), threading.Event()
+    intake.ready.clear()
+    thread = threading.Thread(target=_poller(script, intake, store).run, args=(stop,))
+    thread.start()
+    stop.set()
+    thread.join()
+    assert script.asked == []
+
+
+def test_pages_instead_of_tasks_slow_the_poller_down(store: Any) -> None:
+    poller = _poller(Script(None), FakeIntake(), store)
+    pauses = [poller._pause_after(Taken.REJECTED) for _ in range(10)]
+    assert pauses == sorted(pauses)
+    assert pauses[-1] == 5.0
+    assert poller._pause_after(Taken.ACCEPTED) == 0.0
+
+
+def test_the_backlog_is_full_above_the_mark_until_well_below(store: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(poller_module, "_LOOK_EVERY_SECONDS", 0.0)
+    backlog = Backlog(store, high_water=10)
+    seen = []
+    for queued in (9, 10, 9, 8, 7, 9):
+        store.queued = queued
+        seen.append(backlog.is_full())
+    assert seen == [False, True, True, True, False, False]

@@ -1,0 +1,54 @@
+"""Parts run side by side, are started again when they die, and stop in order."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from offchainvm.bridge import service as service_module
+from offchainvm.bridge.service import Part, Service
+
+
+def test_a_part_that_dies_is_started_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(service_module, "_LONGEST_RESTART_SECONDS", 0.0)
+    lives, third = list[int](), threading.Event()
+
+    def fragile(stop: threading.Event) -> None:
+        lives.append(1)
+        if len(lives) < 3:
+            raise KeyError("a bug")
+        third.set()
+        stop.wait()
+
+    service = Service([Part("fragile", fragile)], name="test")
+    service.start()
+    assert third.wait(10)
+    service.stop()
+    assert len(lives) == 3
+
+
+def test_what_brings_work_in_stops_before_the_rest() -> None:
+    order, closed = list[str](), list[str]()
+
+    def part(name: str) -> Part:
+        def run(stop: threading.Event) -> None:
+            stop.wait()
+            order.append(name)
+
+        return Part(name, run, intake=name.startswith("poller"))
+
+    service = Service([part("relay"), part("poller-1"), part("poller-2")], name="test", on_stop=[lambda: closed.append("journal")])
+    service.start()
+    service.stop()
+    assert sorted(order[:2]) == ["poller-1", "poller-2"]
+    assert order[2] == "relay"
+    assert closed == ["journal"]
+
+
+def test_a_part_that_hangs_does_not_hold_up_the_end() -> None:
+    release = threading.Event()
+    service = Service([Part("hangs", lambda _stop: release.wait(10) and None, grace_seconds=0.05)], name="test")
+    service.start()
+    service.stop()
+    release.set()
