@@ -59,11 +59,11 @@ def of_fetch(result: PhaseResult) -> BuildError:
     if error := _of_limits(result, "fetching dependencies", None):
         return error
     text = result.log_tail
+    if _LOCK_VERSION.search(text):
+        return _error(BuildCode.MANIFEST_INVALID, f"Cargo.lock cannot be read by this toolchain: {_reason(result)}", result)
     if _LOCK_OUTDATED.search(text):
         remedy = "Run `cargo generate-lockfile` or `cargo update --workspace`, and commit Cargo.lock."
         return _error(BuildCode.LOCKFILE_OUTDATED, "Cargo.lock does not agree with Cargo.toml.", result, remedy)
-    if _LOCK_VERSION.search(text):
-        return _error(BuildCode.MANIFEST_INVALID, f"Cargo.lock cannot be read by this toolchain: {_reason(result)}", result)
     table = (
         (_NOT_ALLOWED, BuildCode.UNSUPPORTED_SOURCE, "A dependency comes from a place that is not allowed"),
         (_NETWORK, BuildCode.FETCH_NETWORK, "Dependencies cannot be fetched"),

@@ -1,0 +1,118 @@
+"""A real engine, the real builder image, repositories made in a temporary folder."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from offchainvm.compiler import engine, image, sandbox
+from offchainvm.compiler.base import BuildEvent, BuildRequest, BuiltModule, ignore_event
+from offchainvm.compiler.build import SandboxBuilder
+from offchainvm.compiler.limits import BuildLimits
+from offchainvm.compiler.local import publish_folder
+from offchainvm.compiler.source import parse_source
+from offchainvm.errors import Unavailable
+from offchainvm.models import CodeSource
+from offchainvm.settings import load_only
+
+if TYPE_CHECKING:
+    from docker.client import DockerClient
+
+OWNER = "integration"
+LIMITS = BuildLimits(timeout_seconds=90, memory_mb=1024, disk_mb=256, source_mb=16, dependencies_mb=256)
+MANIFEST = '[package]\nname = "guest"\nversion = "0.1.0"\nedition = "2021"\n[lib]\ncrate-type = ["cdylib"]\n[workspace]\n'
+LOCKFILE = 'version = 3\n\n[[package]]\nname = "guest"\nversion = "0.1.0"\n'
+LIBRARY = '#[no_mangle]\npub extern "C" fn execute(_p: i32, _n: i32) -> i32 { 65532 }\n'
+Files = dict[str, str | bytes | Path]
+
+
+@pytest.fixture(scope="session")
+def client() -> Iterator[DockerClient]:
+    try:
+        found = engine.connect()
+    except Unavailable:
+        if os.environ.get("CI"):
+            raise
+        pytest.skip("no Docker engine on this machine")
+    yield found
+    found.close()
+
+
+@pytest.fixture(scope="session")
+def state_dir(client: DockerClient, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the layers of the builder image are recorded; the image is made where it is missing."""
+    folder = tmp_path_factory.mktemp("state")
+    values = load_only(["docker_image", "builder_image"])
+    image.make_image(client, values.builder_image, base_image=values.docker_image, state_dir=folder, say=print)
+    return folder
+
+
+@pytest.fixture
+def owner(client: DockerClient) -> Iterator[str]:
+    """A name of this test alone; whatever it leaves behind in the engine fails it."""
+    name = f"{OWNER}-{uuid.uuid4().hex[:12]}"
+    yield name
+    filters = {"label": f"{sandbox.LABEL_OWNER}={name}"}
+    left = [*client.containers.list(all=True, filters=filters), *client.volumes.list(filters=filters)]
+    names = [item.name for item in left]
+    sandbox.reap(client, owner=name)
+    assert names == []
+
+
+@pytest.fixture
+def mirror(tmp_path: Path) -> Path:
+    folder = tmp_path / "mirror"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture
+def builder(state_dir: Path, owner: str, mirror: Path) -> Iterator[SandboxBuilder]:
+    image_name = load_only(["builder_image"]).builder_image
+    with SandboxBuilder(image=image_name, state_dir=state_dir, owner=owner, mirror_url=f"file://{mirror}") as made:
+        yield made
+
+
+@pytest.fixture
+def publish(tmp_path: Path, mirror: Path) -> Callable[..., str]:
+    """Make ``someone/NAME`` of the given files (a Path = a symbolic link to it), over those of a small guest; its commit."""
+
+    def publish_files(files: Files | None = None, *, without: tuple[str, ...] = (), name: str = "guest") -> str:
+        everything: Files = {"Cargo.toml": MANIFEST, "Cargo.lock": LOCKFILE, "src/lib.rs": LIBRARY, **(files or {})}
+        folder = tmp_path / "files" / name
+        for path, content in everything.items():
+            if path in without:
+                continue
+            file = folder / path
+            file.parent.mkdir(parents=True, exist_ok=True)
+            if isinstance(content, Path):
+                file.symlink_to(content)
+            else:
+                file.write_bytes(content.encode() if isinstance(content, str) else content)
+        return publish_folder(folder, mirror, owner="someone", name=name)
+
+    return publish_files
+
+
+@pytest.fixture
+def build(builder: SandboxBuilder, mirror: Path) -> Callable[..., BuiltModule]:
+    """Build a commit of ``someone/guest``."""
+
+    def run(
+        commit_sha: str,
+        *,
+        repo: str = "someone/guest",
+        target: str = "wasm32-unknown-unknown",
+        limits: BuildLimits = LIMITS,
+        require_lockfile: bool = False,
+        on_event: Callable[[BuildEvent], None] = ignore_event,
+    ) -> BuiltModule:
+        source = parse_source(CodeSource(repo=repo, commit=commit_sha, build_target=target), mirror_url=f"file://{mirror}")
+        return builder.build(BuildRequest(source, commit_sha, limits, require_lockfile), on_event=on_event)
+
+    return run

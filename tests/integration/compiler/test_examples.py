@@ -1,0 +1,122 @@
+"""Good guests: the examples, and the shapes that real repositories have."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from offchainvm.compiler.base import BuildEvent, BuiltModule
+from offchainvm.compiler.limits import BuildLimits
+from offchainvm.compiler.local import BRANCH, publish_folder
+from offchainvm.compiler.source import Resolver, parse_source
+from offchainvm.engine.module import check_module
+from offchainvm.models import CodeSource
+
+EXAMPLES = Path(__file__).parents[3] / "examples"
+LIMITS = BuildLimits(timeout_seconds=100, memory_mb=1024, disk_mb=512)
+Build = Callable[..., BuiltModule]
+Publish = Callable[..., str]
+
+
+def test_word_count_gives_the_prebuilt_bytes(build: Build, mirror: Path) -> None:
+    publish_folder(EXAMPLES / "word-count", mirror, owner="examples", name="word-count")
+    source = parse_source(CodeSource(repo="examples/word-count", commit=BRANCH), mirror_url=f"file://{mirror}")
+    events = list[BuildEvent]()
+
+    built = build(Resolver().resolve(source), repo="examples/word-count", limits=LIMITS, on_event=events.append)
+
+    prebuilt = json.loads((EXAMPLES / "prebuilt" / "word-count.provenance.json").read_text())
+    if built.provenance["predicate"]["runDetails"]["builder"] == prebuilt["predicate"]["runDetails"]["builder"]:
+        assert built.wasm == (EXAMPLES / "prebuilt" / "word-count.wasm").read_bytes()
+    definitions = [each["predicate"]["buildDefinition"] for each in (built.provenance, prebuilt)]
+    assert definitions[0]["resolvedDependencies"][0] == definitions[1]["resolvedDependencies"][0]
+    assert prebuilt["subject"][0]["digest"]["sha256"] == check_module((EXAMPLES / "prebuilt" / "word-count.wasm").read_bytes()).sha256
+    assert check_module(built.wasm).entry == "execute"
+    assert list(dict.fromkeys(event.phase for event in events)) == ["source", "fetch", "compile", "check"]
+
+
+def test_json_stats_builds_with_a_crate_of_the_registry(build: Build, mirror: Path) -> None:
+    commit_sha = publish_folder(EXAMPLES / "json-stats", mirror, owner="examples", name="json-stats")
+
+    built = build(commit_sha, repo="examples/json-stats", target="wasm32-wasip1", limits=LIMITS)
+
+    assert check_module(built.wasm).entry == "_start"
+    parameters = built.provenance["predicate"]["buildDefinition"]["internalParameters"]
+    assert parameters["lockfile"]["made_by_build"] is False
+
+
+def test_a_missing_lock_file_is_made_and_kept_in_the_provenance(build: Build, publish: Publish) -> None:
+    built = build(publish(without=("Cargo.lock",)))
+
+    lockfile = built.provenance["predicate"]["buildDefinition"]["internalParameters"]["lockfile"]
+    assert lockfile["made_by_build"] is True
+    assert 'name = "guest"' in lockfile["content"]
+
+
+def test_a_workspace_with_one_module_and_a_path_dependency_builds(build: Build, publish: Publish) -> None:
+    helper = '[package]\nname = "helper"\nversion = "0.1.0"\nedition = "2021"\n'
+    guest = helper.replace("helper", "guest") + '[lib]\ncrate-type = ["cdylib"]\n[dependencies]\nhelper = { path = "../helper" }\n'
+    files = {
+        "Cargo.toml": '[workspace]\nresolver = "2"\nmembers = ["crates/*"]\n',
+        "crates/guest/Cargo.toml": guest,
+        "crates/guest/src/lib.rs": '#[no_mangle]\npub extern "C" fn execute(_p: i32, _n: i32) -> i32 { helper::answer() }\n',
+        "crates/helper/Cargo.toml": helper,
+        "crates/helper/src/lib.rs": "pub fn answer() -> i32 { 65532 }\n",
+    }
+
+    built = build(publish(files, without=("Cargo.lock", "src/lib.rs")))
+
+    assert built.provenance["subject"][0]["name"] == "guest.wasm"
+
+
+def test_the_old_name_of_the_wasi_target_is_an_alias(build: Build, publish: Publish) -> None:
+    manifest = '[package]\nname = "guest"\nversion = "0.1.0"\nedition = "2021"\n[workspace]\n'
+    commit_sha = publish({"Cargo.toml": manifest, "src/main.rs": 'fn main() { print!("hello") }\n'}, without=("src/lib.rs",))
+
+    built = build(commit_sha, target="wasm32-wasi")
+
+    assert check_module(built.wasm).entry == "_start"
+    assert built.provenance["predicate"]["buildDefinition"]["externalParameters"]["target"] == "wasm32-wasi"
+
+
+def test_what_a_repository_configures_for_cargo_is_not_obeyed(build: Build, publish: Publish) -> None:
+    config = """
+[build]
+rustc-wrapper = "/src/evil.sh"
+rustc = "/src/evil.sh"
+target-dir = "/src/elsewhere"
+[source.crates-io]
+replace-with = "evil"
+[source.evil]
+directory = "vendor"
+[registry]
+global-credential-providers = ["/src/evil.sh"]
+"""
+    files = {
+        ".cargo/config.toml": config,
+        "evil.sh": "#!/bin/sh\nexit 99\n",
+        "rust-toolchain.toml": '[toolchain]\nchannel = "nightly-1999-01-01"\n',
+    }
+
+    assert build(publish(files)).size > 0
+
+
+def test_the_same_source_gives_the_same_bytes_under_another_limit(build: Build, publish: Publish) -> None:
+    commit_sha = publish()
+
+    first, second = build(commit_sha), build(commit_sha, limits=replace(LIMITS, cpus=1.0))
+
+    assert first.sha256 == second.sha256
+
+
+@pytest.mark.parametrize("ref", ["main", "refs/heads/main", "HEAD"])
+def test_a_branch_is_resolved_to_its_commit(publish: Publish, mirror: Path, ref: str) -> None:
+    commit_sha = publish()
+
+    source = parse_source(CodeSource(repo="someone/guest", commit=ref), mirror_url=f"file://{mirror}")
+
+    assert Resolver().resolve(source) == commit_sha
