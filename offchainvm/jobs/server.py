@@ -19,6 +19,8 @@ from offchainvm.errors import Unavailable
 
 PREFIX = "ovm:"
 _FOLDER = Path(__file__).parent / "lua"
+_NOT_NOW = ("MISCONF", "NOREPLICAS", "MASTERDOWN", "BUSY ")
+"""Refusals that pass: the disk is full, replicas are away, a script runs too long."""
 _AWAY = (redis_errors.ConnectionError, redis_errors.TimeoutError, redis_errors.ReadOnlyError, redis_errors.OutOfMemoryError)
 
 
@@ -67,7 +69,15 @@ def reaching_redis() -> Iterator[None]:
     try:
         yield
     except _AWAY as error:
-        raise Unavailable("redis", f"Redis does not take the call: {error}.", remedy="Check REDIS_URL and that the server runs.") from error
+        raise _unavailable(error) from error
+    except redis_errors.ResponseError as error:
+        if str(error).startswith(_NOT_NOW):
+            raise _unavailable(error) from error
+        raise
+
+
+def _unavailable(error: Exception) -> Unavailable:
+    return Unavailable("redis", f"Redis does not take the call: {error}.", remedy="Check REDIS_URL, and the server's log.")
 
 
 class Server:

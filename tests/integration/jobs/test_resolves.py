@@ -97,6 +97,17 @@ def test_a_frozen_taker_that_wakes_after_another_took_its_row_stores_nothing(hou
     assert house.resolves.store(house.transaction([other], hash="h2"), [other])
 
 
+def test_a_frozen_taker_stores_nothing_when_another_holds_all_of_its_rows(house: Any) -> None:
+    house.waiting(1)
+    frozen = house.take(lease=0)
+    house.reconcile()
+    other = house.take()
+    assert [row.data_id for row in other] == [row.data_id for row in frozen]
+    assert not house.resolves.store(house.transaction(frozen), frozen)
+    assert house.resolves.give_back(frozen) == 0
+    assert house.resolves.store(house.transaction(other, hash="h2"), other)
+
+
 def test_give_back_makes_rows_wait_again_once(house: Any) -> None:
     house.waiting(1)
     rows = house.take()

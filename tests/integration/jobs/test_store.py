@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from redis import Redis
+from redis.exceptions import ResponseError
 
 from offchainvm.errors import Unavailable
 from offchainvm.jobs.record import ModuleRecord, Stage, State, ToCompile, Verdict
@@ -100,6 +101,18 @@ def test_a_commit_whose_reply_was_lost_is_true_even_when_the_next_stage_has_the_
     assert house.store.commit(claim, house.built(), token="t")
     house.claim(claim.data_id)
     assert house.store.commit(claim, house.built(), token="t")
+
+
+def test_calls_repeated_ten_minutes_later_when_their_tokens_are_forgotten_change_nothing(house: Any) -> None:
+    claim = house.claim(house.accept())
+    house.store.commit(claim, house.answer(claim.data_id), token="t")
+    rows = house.take()
+    house.resolves.store(house.transaction(rows), rows, token="s")
+    house.redis.delete("ovm:call:t", "ovm:call:s")
+    before = house.redis.hgetall(f"ovm:job:{claim.data_id}")
+    assert not house.store.commit(claim, house.answer(claim.data_id, "two"), token="t")
+    assert not house.resolves.store(house.transaction(rows, hash="h2"), rows, token="s")
+    assert house.redis.hgetall(f"ovm:job:{claim.data_id}") == before
 
 
 def test_a_second_commit_of_one_claim_is_refused(house: Any) -> None:
@@ -242,6 +255,15 @@ def test_an_absent_redis_is_unavailable_and_not_a_surprise() -> None:
     store = JobStore(Redis(port=port, retry=None, socket_connect_timeout=1))  # type: ignore[arg-type]
     with pytest.raises(Unavailable, match="Redis"):
         store.claim("00", Stage.EXECUTE, owner="w", lease_seconds=1)
+
+
+def test_a_redis_that_cannot_write_its_disk_is_unavailable_for_now(house: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
+        raise ResponseError("MISCONF Redis is configured to save, but cannot")
+
+    monkeypatch.setattr("redis.commands.core.Script.__call__", refuse)
+    with pytest.raises(Unavailable, match="MISCONF"):
+        house.resolves.ring()
 
 
 def test_scripts_are_loaded_again_when_the_server_forgot_them(house: Any) -> None:
