@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from offchainvm.jobs.resolves import Transaction
 from offchainvm.logs import get_logger
 from offchainvm.near.outcome import TransactionOutcome, TransactionState, look_up
-from offchainvm.near.rpc import ProtocolLimits, Rpc, RpcRefused
+from offchainvm.near.rpc import AccessKey, ProtocolLimits, Rpc, RpcRefused
 from offchainvm.near.rpc_answers import Refusal
 
 log = get_logger()
@@ -27,12 +27,17 @@ class Evidence:
 
     reason: str
     endpoint: str
+    height: int
+    """Final height at which the reason was seen."""
     attempts: int
     """Sendings begun before the evidence was gathered: with one more it is stale."""
 
     def confirms(self, earlier: Evidence | None) -> bool:
-        """Whether this is the second look at the same endpoint, and nothing was sent in between."""
-        return earlier is not None and (earlier.endpoint, earlier.attempts) == (self.endpoint, self.attempts)
+        """Whether this is the second look at the same endpoint, no lower than the first, and nothing was sent in between."""
+        if earlier is None or (earlier.endpoint, earlier.attempts) != (self.endpoint, self.attempts):
+            return False
+        # Behind one address there may be several nodes, and one of them may lag.
+        return self.height >= earlier.height
 
 
 class Coroner:
@@ -49,23 +54,21 @@ class Coroner:
             RpcUnavailable, RpcRefused: the node makes no statement.
         """
         node = self._rpc.pinned()
-        reason = self._reason(node, transaction)
+        key = node.access_key(self._operator_id, transaction.public_key)
+        height = node.final_block().height if key is None else key.block_height
+        reason = self._reason(key, height, transaction) or self._refused_for_good(node, transaction)
         # After the reason, not before: what landed until then is known to this node now.
         if reason is None or self._look(node, transaction.hash, transaction).state not in ABSENT:
             return None
-        return Evidence(reason=reason, endpoint=node.endpoint, attempts=transaction.attempts)
+        return Evidence(reason=reason, endpoint=node.endpoint, height=height, attempts=transaction.attempts)
 
-    def _reason(self, node: Rpc, transaction: Transaction) -> str | None:
-        key = node.access_key(self._operator_id, transaction.public_key)
+    def _reason(self, key: AccessKey | None, height: int, transaction: Transaction) -> str | None:
         if key is not None and key.nonce >= transaction.nonce:
             return f"the key's final nonce is {key.nonce}"
-        head = node.final_block()
-        if key is None:
-            # A node that lags behind the key's birth does not know it either.
-            return "the key is gone" if head.height > transaction.block_height else None
-        if head.height > transaction.block_height + self._validity_blocks():
-            return "its validity window has passed"
-        return self._refused_for_good(node, transaction)
+        # A node that lags behind the key's birth does not know it either.
+        if key is None and height > transaction.block_height:
+            return "the key is gone"
+        return "its validity window has passed" if height > transaction.block_height + self._validity_blocks() else None
 
     def _refused_for_good(self, node: Rpc, transaction: Transaction) -> str | None:
         """By its bytes an unseen transaction is checked, and not sent."""

@@ -85,7 +85,7 @@ class Settler:
         self._watches: dict[str, _Watch] = {}
         self._redis, self._chain = Link("redis (settler)"), Link("NEAR RPC (settler)", longest_seconds=4.0)
         self._usual_seconds = 0.6
-        self._holds_at = float("-inf")
+        self._holds_at = self._sending_rests_until = float("-inf")
         self._pool = ThreadPoolExecutor(_POOL, thread_name_prefix="settler")
 
     def run(self, stop: threading.Event) -> None:
@@ -126,8 +126,10 @@ class Settler:
         watch = self._watches[flight.hash]
         try:
             outcome = look_up(self._rpc, flight.hash, sender_id=self._operator_id, actions=len(flight.data_ids))
-            if outcome.state not in ABSENT or time.monotonic() < watch.send_at:
+            if time.monotonic() < watch.send_at:
                 return _Finding(outcome)
+            if outcome.state not in ABSENT:
+                return _Finding(outcome, may_send=outcome.send_again)
             return _Finding(outcome, evidence=self._coroner.examine(flight), may_send=True)
         except (RpcRefused, RpcUnavailable) as error:
             return _Finding(TransactionOutcome(TransactionState.NO_STATEMENT, text=error.sentence))
@@ -137,8 +139,8 @@ class Settler:
         state = finding.outcome.state
         if state is TransactionState.NO_STATEMENT:
             watch.look_at = time.monotonic() + self._chain.down(Unavailable("NEAR RPC", finding.outcome.text, remedy="Check NEAR_RPC_URL."))
-            return
-        self._chain.up()
+        else:
+            self._chain.up()
         if finding.outcome.final:
             self._settle(flight, watch, finding.outcome)
         elif state in ABSENT:
@@ -146,7 +148,10 @@ class Settler:
             self._raise_floor(flight, finding.outcome)
             self._act_on_absent(flight, watch, finding)
         else:
-            watch.absent_since = watch.evidence = None
+            watch.evidence = None
+            watch.absent_since = watch.absent_since if state is TransactionState.NO_STATEMENT else None
+            if finding.may_send:
+                self._send_again(flight, watch)
 
     def _act_on_absent(self, flight: Transaction, watch: _Watch, finding: _Finding) -> None:
         earlier, watch.evidence = watch.evidence, finding.evidence
@@ -182,6 +187,8 @@ class Settler:
             )
 
     def _send_again(self, flight: Transaction, watch: _Watch) -> None:
+        if time.monotonic() < self._sending_rests_until:
+            return
         # Said before it is done: whoever holds older evidence of its death must learn of it.
         attempt = self._resolves.attempted(flight.hash)
         if not attempt:
@@ -190,7 +197,8 @@ class Settler:
         try:
             self._rpc.send_tx(flight.signed)
         except (RpcRefused, RpcUnavailable) as error:
-            watch.look_at = time.monotonic() + self._chain.down(error)
+            # Else every transaction in flight would wait for the same time-out, one after the other.
+            self._sending_rests_until = time.monotonic() + self._chain.down(error)
             return
         log.info("the same transaction sent again", action="send_again", transaction=flight.hash, attempt=attempt)
 

@@ -200,6 +200,15 @@ def test_pending_is_looked_at_again_and_never_sent(world: World) -> None:
     assert (world.rpc.sent, world.resolves.settled) == ([], {})
 
 
+def test_a_node_that_does_not_track_the_shard_gets_the_same_bytes_again(world: World) -> None:
+    world.resolves.add()
+    world.rpc.answers["h1"] = {"final_execution_status": "NONE"}
+    world.turn(0)
+    world.turn()
+    assert world.rpc.sent == [b"h1"]
+    assert world.resolves.dead_hashes == []
+
+
 def test_unknown_gets_the_same_bytes_every_few_seconds_lowest_nonce_first(world: World) -> None:
     world.resolves.add("high", nonce=9)
     world.resolves.add("low", nonce=5)
@@ -238,7 +247,7 @@ def _kill_by_absence(world: World) -> None:
 
 
 def _kill_by_age(world: World) -> None:
-    world.rpc.head = 50 + 1001
+    world.rpc.key = AccessKey(nonce=1, block_height=50 + 1001, full_access=False)
 
 
 def _kill_by_refusal(world: World) -> None:
@@ -281,6 +290,15 @@ def test_two_endpoints_do_not_confirm_each_other(world: World) -> None:
     _kill_by_nonce(world)
     for number in range(4):
         world.rpc.endpoint = f"http://node#{number}"
+        world.turn()
+    assert world.resolves.dead_hashes == []
+
+
+def test_a_node_that_stepped_back_does_not_confirm(world: World) -> None:
+    world.resolves.add()
+    world.turn(0)
+    for height in (100, 99, 98):
+        world.rpc.key = AccessKey(nonce=5, block_height=height, full_access=False)
         world.turn()
     assert world.resolves.dead_hashes == []
 
