@@ -12,13 +12,13 @@ from typing import Any
 
 import wasmtime
 
+from offchainvm.engine import hostcalls
 from offchainvm.engine.fuel import Slices
 from offchainvm.engine.limits import WASM_PAGE_BYTES, Limits
-from offchainvm.engine.wasi import SIGNATURES, BadPointer, DeadlinePassed, GuestExit, OutOfInstructions, OutputLimit, Wasi
+from offchainvm.engine.wasi import SIGNATURES, WASI_MODULE, BadPointer, DeadlinePassed, GuestExit, OutOfInstructions, OutputLimit, Wasi
 from offchainvm.engine.wasmtime_engine import LinearMemory, engine
 from offchainvm.errors import Status
 
-_TYPES = {"i32": wasmtime.ValType.i32(), "i64": wasmtime.ValType.i64()}
 _TABLE_ELEMENTS_MAX = 1_000_000
 # wasmtime writes the fuel down before `unreachable`, a call and a function's end; other traps lose what came after.
 _EXACT_TRAPS = ("unreachable", "out_of_fuel")
@@ -84,9 +84,10 @@ class Guest:
     started: float
     report: Callable[[int, int], None]
     _memory: LinearMemory | None = None
-    _ended: Exception | None = None
+    _ended: BaseException | None = None
     _known_instructions: int = 0
     outcome: Outcome = field(default_factory=Outcome)
+    _host_functions: list[object] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         limits = self.job.limits
@@ -156,18 +157,18 @@ class Guest:
     def _linker(self) -> wasmtime.Linker:
         linker = wasmtime.Linker(engine())
         for name in self.job.wasi_imports:
-            signature = SIGNATURES[name]
-            kind = wasmtime.FuncType([_TYPES[item] for item in signature.params], [_TYPES[item] for item in signature.results])
-            linker.define_func("wasi_snapshot_preview1", name, kind, self._host_function(name), access_caller=True)
+            self._host_functions.append(hostcalls.define(linker, WASI_MODULE, name, SIGNATURES[name], self._host_function(name)))
         return linker
 
-    def _host_function(self, name: str) -> Callable[..., int | None]:
-        def call(caller: wasmtime.Caller, *arguments: int) -> int | None:
+    def _host_function(self, name: str) -> hostcalls.HostFunction:
+        function = self._wasi.function(name)
+
+        def call(caller: Any, arguments: tuple[int, ...]) -> int | None:
             if self._memory is None:
-                self._find_memory(caller.get("memory"))
+                self._find_memory(hostcalls.exported_memory(caller))
             try:
-                return self._wasi.call(name, arguments)
-            except Exception as ended:
+                return function(arguments)
+            except BaseException as ended:
                 self._ended = ended
                 raise
 
@@ -221,7 +222,7 @@ class Guest:
             )
         return _Answered(Status.TRAP, _SENTENCES.get(code, f"The program trapped: {code}") + ".", trap=code, instructions_exact=exact)
 
-    def _ending_by_host(self, ended: Exception) -> _Answered:
+    def _ending_by_host(self, ended: BaseException) -> _Answered:
         limits = self.job.limits
         if isinstance(ended, GuestExit):
             return self._exit(ended.code)

@@ -9,9 +9,9 @@ from typing import Literal
 from offchainvm.engine.binary import FunctionType, Import, Sections, at_most, read_sections
 from offchainvm.engine.limits import WASM_PAGE_BYTES, ModuleLimits
 from offchainvm.engine.operators import check_nesting
+from offchainvm.engine.wasi import SIGNATURES, WASI_MODULE
 from offchainvm.errors import ExecutionError, Status
 
-WASI_MODULE = "wasi_snapshot_preview1"
 _I32 = "i32"
 EXECUTE_TYPE = FunctionType((_I32, _I32), (_I32,))
 NO_ARGUMENTS = FunctionType((), ())
@@ -86,8 +86,6 @@ def _exports_function(sections: Sections, name: str, wanted: FunctionType) -> bo
 
 
 def _check_imports(sections: Sections) -> None:
-    from offchainvm.engine.wasi import SIGNATURES  # noqa: PLC0415 - the host functions' table, loaded with the engine only
-
     for item in sections.imports:
         if item.module != WASI_MODULE or item.kind != "func" or item.name not in SIGNATURES:
             raise ExecutionError(

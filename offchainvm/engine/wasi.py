@@ -8,6 +8,7 @@ https://github.com/WebAssembly/WASI/blob/main/legacy/preview1/docs.md
 
 from __future__ import annotations
 
+import functools
 import os
 import struct
 import time
@@ -16,6 +17,7 @@ from typing import Protocol
 
 from offchainvm.engine.binary import FunctionType
 
+WASI_MODULE = "wasi_snapshot_preview1"
 SUCCESS, BADF, FAULT, INVAL, NOSYS, NOTSUP, SPIPE, TWOBIG = 0, 8, 21, 28, 52, 58, 70, 1
 _I, _L = "i32", "i64"
 _STDIN, _STDOUT, _STDERR = 0, 1, 2
@@ -106,17 +108,19 @@ class Wasi:
         self.stdout, self.stderr = bytearray(), bytearray()
         self.stdout_truncated = self.stderr_truncated = False
 
-    def call(self, name: str, arguments: tuple[int, ...]) -> int | None:
-        """One host call; the result is a WASI errno, None for proc_exit."""
-        function = getattr(self, f"_{name}", None)
-        unsigned = tuple(
-            value & (0xFFFFFFFF if kind == _I else 0xFFFFFFFFFFFFFFFF)
-            for value, kind in zip(arguments, SIGNATURES[name].params, strict=True)
-        )
-        try:
-            return int(function(*unsigned) or SUCCESS) if function else self._without_files(name, unsigned)
-        except BadPointer:
-            return FAULT
+    def function(self, name: str) -> Callable[[tuple[int, ...]], int | None]:
+        """The host function ``name``: takes unsigned arguments, gives a WASI errno, never anything for proc_exit."""
+        work = getattr(self, f"_{name}", None)
+        if work is None:
+            return functools.partial(self._without_files, name)
+
+        def call(arguments: tuple[int, ...]) -> int | None:
+            try:
+                return work(*arguments) or SUCCESS
+            except BadPointer:
+                return FAULT
+
+        return call
 
     def _without_files(self, name: str, arguments: tuple[int, ...]) -> int:
         """Every other function works on files, of which there are none, or on a stream, which cannot do it."""

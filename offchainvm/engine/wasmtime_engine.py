@@ -86,6 +86,11 @@ def _invalid(untrusted_message: str) -> ExecutionError:
     return ExecutionError(Status.INVALID_MODULE, f"The module is not valid WebAssembly: {text}")
 
 
+# Bound once more: the package's own binding makes a pointer object of each answer, which costs more than the question.
+_memory_data = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p)(("wasmtime_memory_data", ffi.dll))
+_memory_size = ctypes.CFUNCTYPE(ctypes.c_size_t, ctypes.c_void_p, ctypes.c_void_p)(("wasmtime_memory_data_size", ffi.dll))
+
+
 class LinearMemory:
     """A guest's memory, every access checked against its present size."""
 
@@ -96,7 +101,7 @@ class LinearMemory:
 
     @property
     def size(self) -> int:
-        return int(ffi.wasmtime_memory_data_size(self._context, self._memory))
+        return int(_memory_size(self._context, self._memory))
 
     def read(self, pointer: int, size: int) -> bytes:
         return ctypes.string_at(self._at(pointer, size), size) if size else self._nothing(pointer)
@@ -111,5 +116,5 @@ class LinearMemory:
     def _at(self, pointer: int, size: int) -> int:
         if pointer < 0 or size < 0 or pointer + size > self.size:
             raise BadPointer
-        base = ctypes.cast(ffi.wasmtime_memory_data(self._context, self._memory), ctypes.c_void_p).value
-        return (base or 0) + pointer
+        # wasmtime keeps a memory where it is only while nobody grows it, so its place is asked for each time.
+        return (_memory_data(self._context, self._memory) or 0) + pointer
