@@ -12,7 +12,8 @@ from rich.text import Text
 
 from offchainvm.jobs.record import Event, Job, State
 
-BAR_WIDTH = 32
+BAR_WIDTH = 24
+DETAIL_LIMIT = 20
 _STATE_STYLES = {State.SETTLED: "green", State.RUNNING: "yellow", State.RESOLVING: "cyan"}
 
 
@@ -121,14 +122,14 @@ def timeline(events: Sequence[Event]) -> Table:
     """A job's history: when, what, and a bar that shows how long until the next line."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     for title, justify in (("at", "left"), ("stage", "left"), ("what", "left"), ("after", "right"), ("", "left")):
-        table.add_column(title, justify="right" if justify == "right" else "left", overflow="fold")
+        table.add_column(title, justify="right" if justify == "right" else "left", no_wrap=True)
     if not events:
         return table
     start, whole = events[0].at, max(events[-1].at - events[0].at, 1e-9)
     for event, following in zip(events, [*events[1:], events[-1]], strict=True):
         offset, length = int((event.at - start) / whole * BAR_WIDTH), int((following.at - event.at) / whole * BAR_WIDTH)
         bar = Text(" " * min(offset, BAR_WIDTH - 1) + "▇" * max(length, 1), style="cyan")
-        what = f"{event.what}: {untrusted(event.detail)}" if event.detail else event.what
+        what = f"{event.what} {untrusted(event.detail, limit=DETAIL_LIMIT)}" if event.detail else event.what
         table.add_row(clock(event.at), event.stage, what, duration(event.at - start), bar)
     return table
 
