@@ -24,5 +24,6 @@ def connect(url: str) -> Redis:
         socket_keepalive=True,
         health_check_interval=30,
         retry=Retry(ExponentialWithJitterBackoff(base=0.05, cap=0.5), retries=4),
+        protocol=2,  # a handshake less for each connection, and nothing here needs more
         retry_on_error=[RedisConnectionError, RedisTimeoutError],
     )

@@ -53,6 +53,14 @@ class Resolves:
         """Transactions that may still land, by key and nonce."""
         return [_transaction(values) for values in self._server.run("flights", public_key or "")]
 
+    def still_in_flight(self, hashes: Sequence[str]) -> list[str]:
+        """Those of ``hashes`` whose transaction may still land."""
+        with reaching_redis():
+            pipe = self._redis.pipeline(transaction=False)
+            for hash in hashes:
+                pipe.exists(key("tx", hash))
+            return [hash for hash, found in zip(hashes, pipe.execute(), strict=True) if found]
+
     def in_flight_count(self, public_key: str) -> int:
         """How much of a key's window is used."""
         with reaching_redis():

@@ -13,6 +13,7 @@ bridge's settler sends the stored bytes; it needs no secret for that.
 from __future__ import annotations
 
 import functools
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -34,6 +35,7 @@ log = logs.get_logger()
 
 TAKE_LEASE_SECONDS = 20.0
 HARD_LIMIT_SECONDS = 60
+LOOK_EVERY_SECONDS = 5.0
 JOURNAL_KIND = "transaction"
 
 
@@ -74,11 +76,14 @@ class Submitter:
         self._policy = policy
         self._redis_run_id = redis_run_id
         self._known_run_id = ""
+        self._looked_at = time.monotonic()
+        self._over: set[str] = set()
         self._floors: dict[str, int] = {}
 
     def submit(self) -> int:
         """Send until nothing waits or no key has room; the number of transactions sent."""
         self._restore_after_redis()
+        self._forget_settled()
         sent = 0
         while sent_now := sum(self._submit_with(key) for key in self._keys):
             sent += sent_now
@@ -159,6 +164,18 @@ class Submitter:
             if not self._resolves.restore(*parse_journal_body(body)):
                 self._journal.discard([key])
         self._known_run_id = run_id
+
+    def _forget_settled(self) -> None:
+        """Every few seconds, drop from the journal what was over at the last look already.
+
+        Not what is over for the first time: a Redis that forgets its last second would forget that too.
+        """
+        if time.monotonic() - self._looked_at < LOOK_EVERY_SECONDS:
+            return
+        kept = {key for _kind, key, _body in self._journal.entries()}
+        over = kept.difference(self._resolves.still_in_flight(sorted(kept)))
+        self._journal.discard(over & self._over)
+        self._over, self._looked_at = over, time.monotonic()
 
 
 def prepare(_app: Any, settings: Settings) -> None:

@@ -23,7 +23,7 @@ from typing import Any, Protocol
 from pydantic import ValidationError
 
 from offchainvm import logs
-from offchainvm.errors import JobCode, JobError, Unavailable
+from offchainvm.errors import NEVER, BuildError, JobCode, JobError, Unavailable
 from offchainvm.jobs.record import Claim, Job, Stage, ToResolve, Transition
 from offchainvm.jobs.server import new_token
 from offchainvm.jobs.store import JobStore
@@ -138,7 +138,9 @@ def _drain(waiting: deque[str]) -> list[str]:
 
 def failure(job: Job, error: JobError) -> ToResolve:
     """The step of a job that ends with ``error``: the contract and the Coordinator are told."""
-    build_failure = (error.code, error.sentence) if job.stage is Stage.COMPILE else None
+    # What the repository did is true for all who wait for the same source; what the sandbox or we did is not.
+    shared = isinstance(error, BuildError) and error.retry is NEVER
+    build_failure = (error.code, error.sentence) if shared else None
     return answer(job, ExecutionResponse(success=False, error=error.text), build_failure=build_failure)
 
 

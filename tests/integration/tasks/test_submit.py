@@ -9,9 +9,9 @@ from pydantic import SecretStr
 from redis import Redis
 
 from offchainvm.errors import SettingsError, Unavailable
-from offchainvm.jobs.record import Stage, ToResolve
+from offchainvm.jobs.record import Stage, ToResolve, Verdict
 from offchainvm.jobs.resolves import Resolves
-from offchainvm.jobs.rows import parse_journal_body
+from offchainvm.jobs.rows import RowOutcome, parse_journal_body
 from offchainvm.jobs.store import JobStore
 from offchainvm.journal import Journal
 from offchainvm.models import CodeSource, CompileTask, ExecutionReport, ExecutionResponse, ResourceLimits
@@ -20,6 +20,7 @@ from offchainvm.near.nonces import Nonces
 from offchainvm.near.rpc import AccessKey
 from offchainvm.near.signer import OperatorKey
 from offchainvm.near.transaction import BlockRef
+from offchainvm.tasks import resolve
 from offchainvm.tasks.resolve import Policy, Submitter
 
 HEIGHT = 500
@@ -169,3 +170,16 @@ def test_a_key_that_the_account_does_not_have_is_named_and_the_row_waits_on(hous
     with pytest.raises(SettingsError, match="has no key ed25519:"):
         house.submitter().submit()
     assert house.resolves.waiting_count() == 1
+
+
+def test_what_is_settled_leaves_the_journal_at_the_second_look(house, monkeypatch) -> None:
+    monkeypatch.setattr(resolve, "LOOK_EVERY_SECONDS", 0.0)
+    house.waiting(1)
+    submitter = house.submitter()
+    submitter.submit()
+    [transaction] = house.resolves.in_flight()
+    house.resolves.settle(transaction.hash, [RowOutcome(Verdict.ACCEPTED)])
+    submitter.submit()
+    assert len(submitter._journal.entries()) == 1
+    submitter.submit()
+    assert submitter._journal.entries() == []
