@@ -208,8 +208,8 @@ class _Run:
             },
             tmp_mb=self.limits.source_mb,
         )
-        if result.exit_code in {0, 34}:
-            # A manifest that cannot be read is told after what git knows about it: a link, a missing file.
+        if result.exit_code in {0, 33, 34}:
+            # What git's list tells comes first: a tree that is too large, a manifest that is a link.
             tree = project.read_tree(self._bytes("tree"), self.limits)
         if result.exit_code:
             raise failures.of_source(result, self.request)

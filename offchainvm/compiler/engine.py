@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import docker
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
     from docker.client import DockerClient
 
 API_TIMEOUT_SECONDS = 120
+_USUAL_SOCKET = "/var/run/docker.sock"
 _REMEDY = "Start Docker, and let this user reach its socket (DOCKER_HOST)."
 
 
@@ -25,6 +28,8 @@ def connect() -> DockerClient:
     Raises:
         Unavailable: no engine answers (service ``docker``).
     """
+    if (socket := _unix_socket()) and not socket.exists():
+        raise Unavailable("docker", f"There is no Docker engine here ({socket} does not exist).", remedy=_REMEDY)
     with translated():
         client = docker.from_env(timeout=API_TIMEOUT_SECONDS)
         try:
@@ -33,6 +38,11 @@ def connect() -> DockerClient:
             client.close()
             raise
         return client
+
+
+def _unix_socket() -> Path | None:
+    host = os.environ.get("DOCKER_HOST") or f"unix://{_USUAL_SOCKET}"
+    return Path(host.removeprefix("unix://")) if host.startswith("unix://") else None
 
 
 @contextmanager

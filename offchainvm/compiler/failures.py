@@ -43,6 +43,8 @@ def of_source(result: PhaseResult, request: BuildRequest) -> BuildError:
         return (
             _error(BuildCode.REPO_TOO_LARGE, f"The repository {name} is over {request.limits.source_mb} MiB.", result) if too_big else error
         )
+    if result.exit_code == 33:
+        return _error(BuildCode.REPO_TOO_LARGE, f"The files of {name} do not fit into {request.limits.source_mb} MiB.", result)
     if result.exit_code == 34:
         return _error(BuildCode.MANIFEST_INVALID, f"Cargo.toml cannot be read: {_reason(result)}", result)
     if result.exit_code == 32 or _NO_COMMIT.search(result.log_tail):

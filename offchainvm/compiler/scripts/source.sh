@@ -9,9 +9,10 @@ git init -q --template=
 git fetch -q --depth 1 --no-tags --no-recurse-submodules --end-of-options "$URL" "$SHA" || exit 31
 got=$(git rev-parse --verify -q --end-of-options 'FETCH_HEAD^{commit}') || exit 32
 [ "$got" = "$SHA" ] || exit 32
-git checkout -q --force --detach "$SHA" || exit 33
+# Listed before it is checked out: a tree that does not fit is judged by its list.
 git ls-tree -r -l -z --full-tree "$SHA" > /out/tree
 git rev-parse "$SHA^{tree}" > /out/git-tree
+git checkout -q --force --detach "$SHA" || exit 33
 unset GIT_DIR GIT_WORK_TREE
 
 # From / and with a pinned compiler: cargo would run what a repository's .cargo/config.toml names.

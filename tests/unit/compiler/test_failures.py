@@ -1,0 +1,79 @@
+"""How a container ended, as a code of the closed set."""
+
+from __future__ import annotations
+
+import pytest
+
+from offchainvm.compiler import failures
+from offchainvm.compiler.base import BuildRequest
+from offchainvm.compiler.limits import BuildLimits
+from offchainvm.compiler.sandbox import PhaseResult
+from offchainvm.compiler.source import parse_source
+from offchainvm.models import CodeSource
+
+REQUEST = BuildRequest(parse_source(CodeSource(repo="owner/name", commit="main")), "a" * 40)
+
+
+def result(log: str = "", *, exit_code: int = 101, out_of_memory: bool = False, stopped: str = "") -> PhaseResult:
+    return PhaseResult(exit_code, out_of_memory, log, stopped)
+
+
+@pytest.mark.parametrize(
+    ("ended", "code"),
+    [
+        (result("fatal: repository 'x' not found", exit_code=31), "repo_not_found"),
+        (result("fatal: could not read Username for 'https://x': terminal prompts disabled", exit_code=31), "repo_not_found"),
+        (result("fatal: remote error: upload-pack: not our ref aaaa", exit_code=31), "commit_not_found"),
+        (result(exit_code=32), "commit_not_found"),
+        (result(exit_code=33), "repo_too_large"),
+        (result("fatal: unable to access 'x': Could not resolve host: x", exit_code=31), "fetch_network"),
+        (result("error: failed to parse manifest", exit_code=34), "manifest_invalid"),
+        (result("fatal: write error: No space left on device", exit_code=31), "repo_too_large"),
+        (result(exit_code=137, out_of_memory=True), "repo_too_large"),
+        (result(exit_code=137, stopped="timeout"), "timeout"),
+        (result(exit_code=2), "sandbox_error"),
+    ],
+)
+def test_of_source(ended: PhaseResult, code: str) -> None:
+    assert failures.of_source(ended, REQUEST).code == code
+
+
+@pytest.mark.parametrize(
+    ("log", "code"),
+    [
+        ("error: the lock file /src/Cargo.lock needs to be updated but --locked was passed", "lockfile_outdated"),
+        ("error: failed to parse lock file\nlock file version `9` was found, perhaps Cargo needs to be updated?", "manifest_invalid"),
+        ("error: no matching package named `x` found", "dependency_not_found"),
+        ('error: failed to select a version for the requirement `x = "=9"`', "dependency_not_found"),
+        ("warning: spurious network error (3 tries remaining): [6] Could not resolve hostname", "fetch_network"),
+        ("fatal: transport 'ssh' not allowed", "unsupported_source"),
+        ("error: something new", "manifest_invalid"),
+    ],
+)
+def test_of_fetch(log: str, code: str) -> None:
+    assert failures.of_fetch(result(log)).code == code
+
+
+@pytest.mark.parametrize(
+    ("ended", "code"),
+    [
+        (result("error[E0308]: mismatched types"), "compile_error"),
+        (result("error: failed to run custom build command for `x`"), "build_script_failed"),
+        (result("error: could not write: No space left on device (os error 28)"), "disk_full"),
+        (result('Os { code: 11, message: "Resource temporarily unavailable" }'), "too_many_processes"),
+        (result(exit_code=0, out_of_memory=True), "out_of_memory"),
+        (result("No space left on device", out_of_memory=True), "out_of_memory"),
+        (result(exit_code=137), "killed_by_build"),
+        (result(exit_code=137, stopped="timeout"), "timeout"),
+        (result(exit_code=137, stopped="no_output"), "no_output"),
+    ],
+)
+def test_of_compile(ended: PhaseResult, code: str) -> None:
+    assert failures.of_compile(ended, BuildLimits()).code == code
+
+
+def test_the_sentence_holds_the_first_error_of_the_tools() -> None:
+    error = failures.of_compile(result("warning: x\nerror[E0308]: mismatched types\nerror: aborting"), BuildLimits())
+
+    assert error.sentence == "The program does not compile: error[E0308]: mismatched types"
+    assert "aborting" in error.log_tail

@@ -1,0 +1,116 @@
+"""What is in a repository, judged from listings and descriptions that strangers can shape."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from offchainvm.compiler.limits import BuildLimits
+from offchainvm.compiler.project import check_sources, lock_sources, read_project, read_tree
+from offchainvm.errors import BuildError
+
+BLOB = "a" * 40
+
+
+def listing(*rows: tuple[str, str]) -> bytes:
+    return b"".join(f"{mode} blob {BLOB}      10\t{path}\0".encode() for mode, path in rows)
+
+
+def metadata(*packages: dict[str, Any], root: str = "/src") -> bytes:
+    return json.dumps({"packages": packages, "workspace_root": root, "workspace_members": [item["id"] for item in packages]}).encode()
+
+
+def package(
+    name: str = "guest", path: str = "/src/Cargo.toml", *, lib: bool = False, bins: tuple[str, ...] = (), **more: Any
+) -> dict[str, Any]:
+    targets = [{"kind": ["cdylib"], "crate_types": ["cdylib"], "name": f"{name}-lib"}] if lib else []
+    targets += [{"kind": ["bin"], "crate_types": ["bin"], "name": item} for item in bins]
+    targets += [{"kind": ["custom-build"], "crate_types": ["bin"], "name": "build-script-build"}]
+    return {"id": name, "name": name, "manifest_path": path, "dependencies": [], "targets": targets, **more}
+
+
+def test_a_tree_tells_its_size_and_its_lock_file() -> None:
+    tree = read_tree(listing(("100644", "Cargo.toml"), ("100644", "Cargo.lock"), ("120000", "link")), BuildLimits())
+
+    assert tree.has_lockfile
+    assert tree.size_bytes == 30
+
+
+@pytest.mark.parametrize("path", ["Cargo.toml", "Cargo.lock", "crates/a/Cargo.toml"])
+def test_a_manifest_that_is_a_link_is_refused(path: str) -> None:
+    with pytest.raises(BuildError, match="manifest_invalid"):
+        read_tree(listing(("100644", "Cargo.toml"), ("120000", path)), BuildLimits())
+
+
+def test_too_many_files_are_refused() -> None:
+    with pytest.raises(BuildError, match="repo_too_large"):
+        read_tree(listing(*[("100644", f"{number}") for number in range(11)]), BuildLimits(source_files=10))
+
+
+def test_a_submodule_is_counted_and_no_manifest_is_taken_from_it() -> None:
+    rows = f"160000 commit {BLOB}       -\tCargo.toml\0".encode()
+
+    with pytest.raises(BuildError, match="manifest_missing"):
+        read_tree(rows, BuildLimits())
+
+
+def test_a_cdylib_is_named_with_underscores_and_a_binary_is_not() -> None:
+    both = metadata(package("my-guest", lib=True, bins=("my-guest",)))
+
+    assert read_project(both, target="wasm32-unknown-unknown").file_name == "my_guest_lib.wasm"
+    assert read_project(both, target="wasm32-wasip1").file_name == "my-guest.wasm"
+    assert read_project(both, target="wasm32-wasip1").cargo_arguments == ("--manifest-path", "/src/Cargo.toml", "--bin", "my-guest")
+
+
+@pytest.mark.parametrize("chosen", [{"default_run": "b"}, {"name": "b"}])
+def test_of_several_binaries_the_default_one_is_built(chosen: dict[str, str]) -> None:
+    text = metadata({**package(bins=("a", "b")), **chosen})
+
+    assert read_project(text, target="wasm32-wasip1").name == "b"
+
+
+def test_the_root_package_comes_before_the_other_members() -> None:
+    text = metadata(package("root", lib=True), package("member", "/src/member/Cargo.toml", lib=True))
+
+    assert read_project(text, target="wasm32-wasip1").package == "root"
+
+
+@pytest.mark.parametrize(
+    ("text", "code"),
+    [
+        (b"", "manifest_invalid"),
+        (b"[]", "manifest_invalid"),
+        (b'{"packages": [1], "workspace_root": "/src"}', "manifest_invalid"),
+        (metadata(package(lib=True), root="/"), "manifest_invalid"),
+        (metadata(package(path="/etc/Cargo.toml", lib=True)), "manifest_invalid"),
+        (metadata(package(bins=("../../x",))), "manifest_invalid"),
+        (metadata(package(lib=True, dependencies=[{"name": "x", "path": "/src/../etc", "source": None}])), "manifest_invalid"),
+        (metadata(package(lib=True, dependencies=[{"name": "x", "path": "/srcery", "source": None}])), "manifest_invalid"),
+        (metadata(package(lib=True, dependencies=[{"name": "x", "source": "registry+https://other.example/"}])), "unsupported_source"),
+        (metadata(package()), "no_artifact"),
+        (metadata(package(bins=("a", "b"))), "ambiguous_artifact"),
+        (metadata(package("a", "/src/a/Cargo.toml", lib=True), package("b", "/src/b/Cargo.toml", lib=True)), "ambiguous_artifact"),
+    ],
+)
+def test_a_description_that_does_not_name_one_module_is_refused(text: bytes, code: str) -> None:
+    with pytest.raises(BuildError, match=code):
+        read_project(text, target="wasm32-wasip1")
+
+
+def test_the_lock_files_sources_are_all_seen() -> None:
+    text = "source = \"registry+https://github.com/rust-lang/crates.io-index\"\n  source='git+https://github.com/a/b#1'\n"
+
+    sources = lock_sources(text)
+
+    assert len(sources) == 2
+    check_sources(sources)
+
+
+@pytest.mark.parametrize(
+    "source", ["git+https://github.com.evil.example/a/b", "git+ssh://git@github.com/a/b", "sparse+https://other.example/", "path+file:///x"]
+)
+def test_another_source_is_refused(source: str) -> None:
+    with pytest.raises(BuildError, match="unsupported_source"):
+        check_sources([source])

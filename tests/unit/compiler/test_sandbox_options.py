@@ -1,0 +1,105 @@
+"""The flags of a build container, and what needs no engine to be seen."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from offchainvm.compiler import engine, image
+from offchainvm.compiler.artifact import check_artifact
+from offchainvm.compiler.base import BuildEvent, BuildRequest
+from offchainvm.compiler.build import COMPILE_ENVIRONMENT, SandboxBuilder
+from offchainvm.compiler.double import EMPTY_OUTPUT_MODULE, FakeBuilder
+from offchainvm.compiler.limits import BuildLimits
+from offchainvm.compiler.sandbox import Phase, container_options, volume_options
+from offchainvm.compiler.source import parse_source
+from offchainvm.errors import BuildError, Unavailable
+from offchainvm.models import CodeSource
+from offchainvm.settings import Settings
+
+PHASE = Phase(name="compile", script="compile.sh", memory_mb=512, cpus=1.5, processes=64, timeout_seconds=10)
+REQUEST = BuildRequest(parse_source(CodeSource(repo="owner/name", commit="main")), "a" * 40)
+
+
+def test_a_phase_gets_nothing_that_it_was_not_granted() -> None:
+    options = container_options(PHASE, log_bytes=1000)
+
+    assert options["network_mode"] == "none"
+    assert options["cap_drop"] == ["ALL"]
+    assert options["read_only"] is True
+    assert options["user"] == "10001:10001"
+    assert options["security_opt"] == ["no-new-privileges:true"]
+    assert options["mem_limit"] == options["memswap_limit"] == 512 * 2**20
+    assert options["nano_cpus"] == 1_500_000_000
+    assert options["pids_limit"] == 64
+    assert options["use_config_proxy"] is False
+    assert all("noexec" in mount for mount in options["tmpfs"].values())
+    assert options["log_config"].config == {"max-size": "1000", "max-file": "1"}
+    assert "privileged" not in options
+    assert "runtime" not in options
+
+
+def test_network_and_runtime_are_granted_by_name() -> None:
+    networked = Phase(name="fetch", script="fetch.sh", memory_mb=64, cpus=1, processes=8, timeout_seconds=1, network=True)
+
+    options = container_options(networked, log_bytes=1, runtime="runsc")
+
+    assert (options["network_mode"], options["runtime"]) == ("bridge", "runsc")
+
+
+def test_a_volume_has_a_quota_of_bytes_and_of_inodes() -> None:
+    assert "size=100m,nr_inodes=25600," in volume_options(100)["o"]
+    assert "nr_inodes=4096," in volume_options(1)["o"]
+
+
+def test_the_compile_phase_is_told_nothing_of_the_host() -> None:
+    assert not [name for name in COMPILE_ENVIRONMENT if "proxy" in name.lower() or name.startswith(("GIT", "SSL"))]
+
+
+def test_limits_come_from_the_settings() -> None:
+    settings = Settings(compile_timeout_seconds=7, compile_memory_limit_mb=600, compile_cpu_limit=0.5, build_disk_mb=100)
+
+    assert BuildLimits.from_settings(settings) == BuildLimits(timeout_seconds=7, memory_mb=600, cpus=0.5, disk_mb=100)
+
+
+def test_an_engine_that_is_away_is_unavailable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/docker.sock")
+
+    with pytest.raises(Unavailable) as caught:
+        engine.connect()
+    assert caught.value.service == "docker"
+    with SandboxBuilder(image="x", state_dir=tmp_path, owner="x") as builder, pytest.raises(Unavailable):
+        builder.build(REQUEST)
+
+
+def test_an_image_record_is_read_back_for_its_image_only(tmp_path: Path) -> None:
+    record = image.write_record(tmp_path / "new", "builder", ("sha256:1",), origin="debian", toolchain="rustc 1")
+
+    assert image.read_record(tmp_path / "new", "builder") == record
+    assert image.read_record(tmp_path / "new", "another") is None
+    (tmp_path / "new" / image.RECORD_NAME).write_text("{broken")
+    assert image.read_record(tmp_path / "new", "builder") is None
+
+
+def test_the_module_of_the_double_is_one_that_the_engine_takes() -> None:
+    check_artifact(EMPTY_OUTPUT_MODULE, limit_bytes=1000)
+
+
+@pytest.mark.parametrize(
+    ("wasm", "code"), [(b"", "artifact_invalid"), (b"\0asm\1\0\0\0", "artifact_invalid"), (EMPTY_OUTPUT_MODULE, "artifact_too_large")]
+)
+def test_bytes_that_the_engine_would_not_run_are_refused(wasm: bytes, code: str) -> None:
+    with pytest.raises(BuildError, match=code):
+        check_artifact(wasm, limit_bytes=10)
+
+
+def test_the_double_answers_from_its_table() -> None:
+    events = list[BuildEvent]()
+    builder = FakeBuilder({"owner/name": b"wasm"}, default=None)
+
+    assert builder.build(REQUEST, on_event=events.append).wasm == b"wasm"
+    assert builder.requests == [REQUEST]
+    assert events
+    with pytest.raises(BuildError, match="repo_not_found"):
+        FakeBuilder(default=None).build(REQUEST)
