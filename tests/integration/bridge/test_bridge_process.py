@@ -1,0 +1,107 @@
+"""A bridge as a process: nothing that was polled is lost, whatever dies, and what is wrong is said."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+
+@pytest.fixture
+def held(house: Any, wait: Callable[..., Any]) -> Callable[[], None]:
+    """Waits until the bridge holds both of its polls."""
+    return lambda: wait(lambda: len(house.coordinator._waiters) == 2)
+
+
+def test_a_task_walks_into_its_queue_and_a_signal_ends_the_process_when_its_polls_are_done(
+    house: Any, task: Any, wait: Any, held: Any, broker_messages: Any
+) -> None:
+    bridge = house.start(POLL_TIMEOUT_SECONDS="2")
+    held()
+    house.coordinator.push(task(1))
+    wait(lambda: broker_messages("compile") == [[f"{1:064x}"]])
+    job = house.store.get(f"{1:064x}")
+    assert job.limits.max_execution_seconds == 60  # the default: the task had none
+    house.coordinator.push(b'{"type":"Compile","request_id":77}')
+    wait(lambda: any(report["request_id"] == 77 and report["kind"] == "fail" for report in house.coordinator.reports))
+    assert house.store.rejected()[0].request_id == 77
+
+    held()
+    bridge.process.terminate()
+    wait(lambda: bridge.lines("service_stopping"))
+    house.coordinator.push(task(2))
+    assert bridge.process.wait(20) == 0
+    assert f"{2:064x}" in house.job_ids()
+    assert house.coordinator.queue == type(house.coordinator.queue)()
+    assert "a-token-of-tests" not in bridge.log()
+
+
+def test_kill_9_between_journal_and_redis_loses_nothing_and_a_torn_tail_is_no_matter(house: Any, task: Any, wait: Any) -> None:
+    dying = house.start(dying=True)
+    house.coordinator.push(task(1))
+    assert dying.process.wait(20) == -9
+    assert house.job_ids() == set()
+    (journal,) = house.journal_files()
+    with journal.open("ab") as file:
+        file.write(b"\x40\x00\x00\x00torn")
+    house.start()
+    wait(lambda: house.job_ids() == {f"{1:064x}"})
+    assert house.store.history(f"{1:064x}")[0].what == "accepted"
+
+
+def test_a_redis_that_dies_or_forgets_gets_everything_back(house: Any, task: Any, wait: Any, held: Any) -> None:
+    bridge = house.start(POLL_TIMEOUT_SECONDS="20")
+    held()
+    house.coordinator.push(task(1))
+    wait(lambda: house.job_ids() == {f"{1:064x}"})
+    held()
+    house.redis_server.kill()
+    house.coordinator.push(task(2))  # into a poll that is held while Redis is away
+    wait(lambda: any("Redis" in line["event"] for line in bridge.lines("service_away")))
+    for file in house.redis_server.folder.glob("appendonlydir/*"):
+        file.unlink()
+    house.redis_server.restart()
+    wait(lambda: house.job_ids() == {f"{1:064x}", f"{2:064x}"})
+    wait(lambda: bridge.lines("service_back"))
+    held()
+
+
+def test_a_wrong_token_and_a_dead_coordinator_are_said_once_and_recovered_from(house: Any, task: Any, wait: Any) -> None:
+    house.fault(kind="drop", path="/tasks/poll", times=0)
+    bridge = house.start(API_AUTH_TOKEN="another-token")
+    wait(lambda: any("API_BASE_URL" in line["event"] for line in bridge.lines("service_away")))
+    house.coordinator.faults.clear()
+    wait(lambda: any("API_AUTH_TOKEN" in line["event"] for line in bridge.lines("service_away")))
+    house.coordinator.push(task(1))
+    house.coordinator._bearer = b"Bearer another-token"
+    wait(lambda: house.job_ids() == {f"{1:064x}"})
+    told = [line for line in bridge.lines("service_away") if line["service"] == "coordinator"]
+    assert len(told) == 2
+    assert "another-token" not in bridge.log()
+    assert bridge.terminate() == 0
+
+
+def test_polling_pauses_while_too_much_is_queued(house: Any, task: Any, wait: Any, held: Any) -> None:
+    bridge = house.start(QUEUE_HIGH_WATER="2")
+    for number in (1, 2, 3):
+        house.coordinator.push(task(number))
+    wait(lambda: bridge.lines("pause_polling"))
+    assert {f"{number:064x}" for number in (1, 2)} <= house.job_ids()
+    house.redis.delete("ovm:queued:compile")
+    wait(lambda: bridge.lines("resume_polling"))
+    held()
+
+
+def test_settings_that_do_not_hold_are_all_named(tmp_path: Any) -> None:
+    environment = {"PATH": os.environ["PATH"], "OFFCHAINVM_ENV_FILE": "", "STATE_DIR": str(tmp_path)}
+    for command, missing in (("bridge", ["API_BASE_URL", "API_AUTH_TOKEN", "NEAR_RPC_URL"]), ("monitor", ["OFFCHAINVM_CONTRACT_ID"])):
+        done = subprocess.run(
+            [sys.executable, "-m", "offchainvm", command], env=environment, cwd=tmp_path, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 2
+        assert all(name in done.stderr for name in missing)
+        assert "Traceback" not in done.stderr
