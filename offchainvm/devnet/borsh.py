@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import base58
 
-from offchainvm.devnet.keys import KeyPair, public_text
+from offchainvm.devnet.keys import KeyPair, base58_text, public_text
 
 SIGNATURE_BYTES = 65
 
@@ -182,7 +182,7 @@ def decode(untrusted_bytes: bytes) -> Transaction:
         signature=signature,
         size_bytes=len(untrusted_bytes),
         body_digest=digest,
-        hash=base58.b58encode(digest).decode(),
+        hash=base58_text(digest),
     )
 
 

@@ -11,10 +11,9 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import base58
-
 from offchainvm.devnet.borsh import Transaction
 from offchainvm.devnet.contract import Contract
+from offchainvm.devnet.keys import base58_text
 from offchainvm.devnet.ledger import NONCES_PER_HEIGHT, Ledger
 from offchainvm.devnet.records import Block, TransactionRecord, new_hash
 from offchainvm.devnet.runtime import Runtime
@@ -169,7 +168,7 @@ class Chain:
     def invalid(self, transaction: Transaction, node: NodeView | None = None) -> InvalidTx | None:
         """Why the chain does not take this transaction now, as this node (default: one that is up to date) knows it."""
         node = node or self.node()
-        known = self.by_hash.get(base58.b58encode(transaction.block_hash).decode())
+        known = self.by_hash.get(base58_text(transaction.block_hash))
         if known is None or known.height > node.head.height or known.height + self.protocol.validity_period_blocks < node.head.height:
             return check_form(transaction, self.protocol) or "Expired"
         floor = node.nonce_floor(transaction) if node.lag_blocks else None

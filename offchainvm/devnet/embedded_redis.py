@@ -18,6 +18,8 @@ from pathlib import Path
 from types import TracebackType
 
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from offchainvm.devnet.parent import bound_command
 from offchainvm.errors import Unavailable
@@ -152,7 +154,9 @@ class EmbeddedRedis:
 
     def _wait_until_ready(self) -> None:
         deadline = time.monotonic() + START_SECONDS
-        with redis.Redis(port=self._port, socket_timeout=5, socket_connect_timeout=1, protocol=2) as client:
+        # The client's own repeats, a second apart, would be what one waits for.
+        once = Retry(NoBackoff(), 0)
+        with redis.Redis(port=self._port, socket_timeout=5, socket_connect_timeout=1, retry=once) as client:
             while True:
                 try:
                     # Somebody else's server on this port would answer as well: its process id tells. PING fails while data is loaded.

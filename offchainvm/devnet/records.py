@@ -8,9 +8,8 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Any
 
-import base58
-
 from offchainvm.devnet.borsh import Action, AddKey, CreateAccount, DeleteKey, FunctionCall, Permission, Transaction, Transfer
+from offchainvm.devnet.keys import base58_text
 
 
 class Level(IntEnum):
@@ -147,7 +146,7 @@ class Block:
 def new_hash(*parts: bytes | str | int) -> tuple[str, bytes]:
     """base58 and bytes of sha256 over the parts."""
     digest = hashlib.sha256(b"\0".join(part if isinstance(part, bytes) else str(part).encode() for part in parts)).digest()
-    return base58.b58encode(digest).decode(), digest
+    return base58_text(digest), digest
 
 
 def permission_json(permission: Permission | None, allowance: int | None) -> Any:
@@ -183,6 +182,6 @@ def transaction_json(transaction: Transaction) -> dict[str, Any]:
         "receiver_id": transaction.receiver_id,
         "actions": [action_json(action) for action in transaction.actions],
         "priority_fee": 0,
-        "signature": "ed25519:" + base58.b58encode(transaction.signature).decode(),
+        "signature": "ed25519:" + base58_text(transaction.signature),
         "hash": transaction.hash,
     }

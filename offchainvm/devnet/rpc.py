@@ -16,6 +16,7 @@ from offchainvm.devnet.borsh import BorshError, Transaction, decode
 from offchainvm.devnet.chain import Chain, NodeView
 from offchainvm.devnet.contract import Panic
 from offchainvm.devnet.http import Reply, Request
+from offchainvm.devnet.keys import base58_text
 from offchainvm.devnet.records import Block, Level, permission_json
 from offchainvm.devnet.validity import InvalidTx
 
@@ -145,10 +146,12 @@ class Rpc:
             reached = Level.NONE
             if record is not None:
                 reached = record.level(node.final_height)
-                if any(outcome.height > node.visible_height for outcome in record.outcomes):
+                executed = all(outcome.height <= node.visible_height for outcome in record.outcomes)
+                if not executed:
                     reached = min(reached, Level.INCLUDED_FINAL if record.height <= node.final_height else Level.INCLUDED)
                 if reached >= level:
-                    return {"final_execution_status": reached.name, **record.as_json(receipts=receipts)}
+                    # What this node has not executed yet it cannot tell: a status alone, as of a shard it does not track.
+                    return {"final_execution_status": reached.name, **(record.as_json(receipts=receipts) if executed else {})}
             elif transaction is not None and (reason := self.chain.invalid(transaction, node)):
                 raise invalid_transaction(reason)
             elif level is Level.NONE:
@@ -204,7 +207,7 @@ class Rpc:
         if account is None:
             info = {"block_hash": block.hash, "block_height": block.height, "requested_account_id": account_id}
             raise _handler_error("UNKNOWN_ACCOUNT", info, f"account {account_id} does not exist while viewing")
-        code_hash = "1" * 32 if account_id != self.chain.contract_id else base58.b58encode(b"the devnet contract".ljust(32)).decode()
+        code_hash = "1" * 32 if account_id != self.chain.contract_id else base58_text(b"the devnet contract".ljust(32))
         return {"amount": str(account.balance), "locked": "0", "code_hash": code_hash, "storage_usage": 182, "storage_paid_at": 0}
 
     def _call_function(self, params: dict[str, Any], block: Block) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,7 +11,10 @@ import pytest
 import urllib3
 
 from offchainvm.devnet import serve
+from offchainvm.devnet.client import DevnetClient
 from offchainvm.devnet.coordinator import CoordinatorApp
+from offchainvm.devnet.genesis import Keys, genesis
+from offchainvm.devnet.node import NodeApp
 
 TOKEN = "a-token-of-tests"
 
@@ -47,3 +51,31 @@ def coordinator(coordinator_app: CoordinatorApp) -> Iterator[Http]:
         http = Http(url)
         yield http
         http.close()
+
+
+@pytest.fixture(scope="session")
+def keys() -> Keys:
+    return Keys.generate(function_call=1, full_access=1)
+
+
+@pytest.fixture
+def node_app(keys: Keys) -> NodeApp:
+    """A chain whose blocks are cut by the test alone (``/control/produce``)."""
+    return NodeApp(genesis(keys), keys, block_time_seconds=math.inf, rpc_timeout_seconds=0.2)
+
+
+@pytest.fixture
+def node(node_app: NodeApp) -> Iterator[Http]:
+    with serve.in_thread(node_app) as url:
+        http = Http(url, token=None)
+        yield http
+        http.close()
+
+
+@pytest.fixture
+def live(keys: Keys) -> Iterator[DevnetClient]:
+    """A client of a chain that runs by itself, 20 ms a block."""
+    with serve.in_thread(NodeApp(genesis(keys), keys, block_time_seconds=0.02)) as url:
+        client = DevnetClient(url, keys)
+        yield client
+        client.close()

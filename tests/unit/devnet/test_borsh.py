@@ -10,7 +10,7 @@ import py_near_primitives as oracle
 import pytest
 
 from offchainvm.devnet import borsh
-from offchainvm.devnet.keys import KeyPair, is_signed_by
+from offchainvm.devnet.keys import KeyPair, base58_text, is_signed_by
 
 KEY = KeyPair.generate()
 
@@ -87,3 +87,10 @@ def test_secrets_are_checked_and_never_shown() -> None:
         with pytest.raises(ValueError, match="private key") as caught:
             KeyPair.parse(wrong)
         assert len(wrong) < 10 or wrong not in str(caught.value)
+
+
+def test_our_base58_is_everybodys() -> None:
+    dice = random.Random(5)
+    for _ in range(300):
+        data = bytes(dice.randrange(4)) + dice.randbytes(dice.randrange(65))
+        assert base58_text(data) == base58.b58encode(data).decode()
