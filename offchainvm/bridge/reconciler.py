@@ -9,13 +9,11 @@ from collections.abc import Callable, Mapping
 from offchainvm.bridge.intake import Intake
 from offchainvm.bridge.link import Link, turns
 from offchainvm.jobs.reconcile import Reconciler
-from offchainvm.jobs.record import Stage
+from offchainvm.jobs.record import LEASE_SECONDS, Stage
 from offchainvm.logs import get_logger
 
 log = get_logger()
 
-LEASE_SECONDS = 30.0
-"""No stage's lease is longer. Nothing is judged dead before Redis was seen for so long: nobody could renew while it was away."""
 _EVERY_SECONDS = 2.0
 _TEND_EVERY_SECONDS = 0.5
 

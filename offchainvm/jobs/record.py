@@ -19,6 +19,8 @@ from offchainvm.models import CodeSource, ExecutionReport, ExecutionResponse, Re
 
 SCHEMA_VERSION = 1
 POISON_DEATHS = 3
+LEASE_SECONDS = 15.0
+"""How long a claim lives without renewal, at every stage. Nothing is judged dead before Redis was seen for so long."""
 DEADLINE_HEIGHTS = 200
 """Heights after its event within which a request can be resolved (wire.md §2)."""
 

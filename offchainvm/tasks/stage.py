@@ -24,7 +24,7 @@ from pydantic import ValidationError
 
 from offchainvm import logs
 from offchainvm.errors import NEVER, BuildError, JobCode, JobError, Unavailable
-from offchainvm.jobs.record import Claim, Job, Stage, ToResolve, Transition
+from offchainvm.jobs.record import LEASE_SECONDS, Claim, Job, Stage, ToResolve, Transition
 from offchainvm.jobs.server import new_token
 from offchainvm.jobs.store import JobStore
 from offchainvm.models import ExecutionReport, ExecutionResponse, Wire
@@ -33,7 +33,6 @@ from offchainvm.tasks.lease import LeaseKeeper
 
 log = logs.get_logger()
 
-LEASE_SECONDS = 15.0
 LONGEST_PAUSE_SECONDS = 30.0
 COMMIT_PAUSES_SECONDS = (0.2, 0.5, 1, 2, 5, 5, 5, 5, 5, 5)
 
