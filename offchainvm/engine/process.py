@@ -61,6 +61,7 @@ class ZygoteProcess:
 
     def __init__(self) -> None:
         self._answer_due: float | None = None
+        self._owner = os.getpid()
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             self._process = _start(theirs.fileno())
@@ -73,6 +74,11 @@ class ZygoteProcess:
     @property
     def pid(self) -> int:
         return self._process.pid
+
+    @property
+    def ours(self) -> bool:
+        """Whether this process started it: a forked copy of the owner must leave it to the owner."""
+        return self._owner == os.getpid()
 
     @property
     def alive(self) -> bool:
@@ -117,6 +123,9 @@ class ZygoteProcess:
     def close(self) -> None:
         """End the zygote, and with it the child that it may have; waits until it is gone."""
         self._control.close()
+        if not self.ours:
+            self._process.returncode = 0  # so that subprocess does not wait for a child that is not ours
+            return
         try:
             self._process.wait(_STOP_SECONDS)
         except subprocess.TimeoutExpired:

@@ -18,7 +18,7 @@ from offchainvm.engine.identity import CONFIGURATION, ENGINE, engine_version, me
 from offchainvm.engine.limits import MIB, CompileLimits, ModuleLimits
 from offchainvm.engine.process import Ending, ZygoteLost, ZygoteProcess
 from offchainvm.engine.reply import result_of
-from offchainvm.errors import ExecutionError, Status
+from offchainvm.errors import ExecutionError, SettingsError, Status
 from offchainvm.logs import get_logger
 
 log = get_logger()
@@ -37,7 +37,7 @@ class Supervisor(Executor):
         engine: the engine's name; this version has ``wasmtime``.
 
     Raises:
-        ValueError: an engine or a metering that this version does not have.
+        SettingsError: an engine or a metering that this version does not have.
     """
 
     def __init__(
@@ -50,9 +50,9 @@ class Supervisor(Executor):
         engine: str = ENGINE,
     ) -> None:
         if engine != ENGINE:
-            raise ValueError(f"The engine {engine!r} is not built into this version. Set WASM_RUNTIME=wasmtime.")
+            raise SettingsError([f"WASM_RUNTIME: the engine {engine!r} is not built into this version. Set WASM_RUNTIME=wasmtime."])
         if metering != "native":
-            raise ValueError(f"Metering {metering!r} is not built into this version. Set METERING=native.")
+            raise SettingsError([f"METERING: {metering!r} is not built into this version. Set METERING=native."])
         self._cache = NativeCache(cache_folder.expanduser(), max_bytes=cache_max_bytes)
         self._compile_limits = compile_limits or CompileLimits()
         self._artifacts = Artifacts()
@@ -111,6 +111,8 @@ class Supervisor(Executor):
         }
 
     def _running_zygote(self) -> ZygoteProcess:
+        if self._zygote is not None and not self._zygote.ours:
+            self._drop_zygote()
         if self._zygote is not None and not self._zygote.alive:
             log.warning("The engine's zygote is gone; starting another.", action="restart_zygote")
             self._drop_zygote()
