@@ -323,10 +323,9 @@ class _Run:
 
     def _configuration(self) -> dict[str, bytes]:
         ca_file = git.host_ca_file(self.ca_bundle)
-        base = "file:///mirror" if self.mirror_url.startswith("file://") else self.mirror_url
-        schemes = [git.scheme_of(base)] if base else ["https"]
+        base = "file:///mirror" if self.mirror_url.startswith("file://") else self.mirror_url or git.GITHUB
         toolchain = Path(__file__).with_name("scripts") / "toolchain.sh"
-        files = {"gitconfig": git.git_config(schemes, mirror_base=base).encode(), "toolchain.sh": toolchain.read_bytes()}
+        files = {"gitconfig": git.git_config(base).encode(), "toolchain.sh": toolchain.read_bytes()}
         return {**files, "ca.crt": ca_file.read_bytes()} if ca_file else files
 
     def _network_environment(self) -> dict[str, str]:

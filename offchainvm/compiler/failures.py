@@ -43,17 +43,17 @@ def of_source(result: PhaseResult, request: BuildRequest) -> BuildError:
         return (
             _error(BuildCode.REPO_TOO_LARGE, f"The repository {name} is over {request.limits.source_mb} MiB.", result) if too_big else error
         )
-    if result.exit_code == 33:
-        return _error(BuildCode.REPO_TOO_LARGE, f"The files of {name} do not fit into {request.limits.source_mb} MiB.", result)
-    if result.exit_code == 34:
-        return _error(BuildCode.MANIFEST_INVALID, f"Cargo.toml cannot be read: {_reason(result)}", result)
     if result.exit_code == 32 or _NO_COMMIT.search(result.log_tail):
         return _error(BuildCode.COMMIT_NOT_FOUND, f"The repository {name} has no commit {request.commit_sha}.", result)
     if _NO_REPOSITORY.search(result.log_tail):
         return _error(BuildCode.REPO_NOT_FOUND, f"The repository {name} does not exist, or is private.", result)
-    if result.exit_code == 31:
-        return _error(BuildCode.FETCH_NETWORK, f"The repository {name} cannot be fetched: {_reason(result)}", result)
-    return _error(BuildCode.SANDBOX_ERROR, f"The source could not be checked out (exit code {result.exit_code}).", result)
+    by_step = {
+        31: (BuildCode.FETCH_NETWORK, f"The repository {name} cannot be fetched: {_reason(result)}"),
+        33: (BuildCode.REPO_TOO_LARGE, f"The files of {name} do not fit into {request.limits.source_mb} MiB."),
+        34: (BuildCode.MANIFEST_INVALID, f"Cargo.toml cannot be read: {_reason(result)}"),
+    }
+    otherwise = (BuildCode.SANDBOX_ERROR, f"The source could not be checked out (exit code {result.exit_code}).")
+    return _error(*by_step.get(result.exit_code, otherwise), result)
 
 
 def of_fetch(result: PhaseResult) -> BuildError:

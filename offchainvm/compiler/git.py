@@ -15,6 +15,7 @@ from offchainvm.errors import BuildCode, BuildError, Unavailable
 
 PROXY_VARIABLES = ("http_proxy", "https_proxy", "no_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY")
 _CA_VARIABLES = ("GIT_SSL_CAINFO", "SSL_CERT_FILE", "CURL_CA_BUNDLE", "REQUESTS_CA_BUNDLE")
+GITHUB = "https://github.com/"
 _OUTPUT_LIMIT_BYTES = 1024 * 1024
 # A missing and a private repository look the same: the host asks for a login.
 _NOT_FOUND = re.compile(
@@ -33,7 +34,7 @@ def ls_remote(url: str, refs: Sequence[str], *, timeout_seconds: float, ca_bundl
     # Files, not pipes: a helper process of git that outlives it would hold a pipe open.
     with tempfile.TemporaryDirectory(prefix="offchainvm-git-") as folder, tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
         home = Path(folder)
-        (home / "gitconfig").write_text(git_config([scheme_of(url)]))
+        (home / "gitconfig").write_text(git_config(url.rsplit("/", 2)[0]))
         code = _run(
             ["git", "ls-remote", "--", url, *refs],
             cwd=home,
@@ -50,19 +51,20 @@ def ls_remote(url: str, refs: Sequence[str], *, timeout_seconds: float, ca_bundl
     return {name: sha for name, sha in found.items() if name in refs}
 
 
-def git_config(schemes: Sequence[str], *, mirror_base: str = "") -> str:
-    """A global git configuration that speaks only ``schemes``, asks nobody and runs nothing.
+def git_config(base: str = GITHUB) -> str:
+    """A global git configuration that reaches what lies under ``base`` only, asks nobody and runs nothing.
 
     Args:
-        mirror_base: what stands for https://github.com/ when fetching (git dependencies included).
+        base: https://github.com/, or the mirror that stands for it (git dependencies included).
     """
-    lines = ["[safe]", "directory = *", "[protocol]", "allow = never", "[core]", "hooksPath = /dev/null", "fsmonitor = false"]
-    lines += ["protectHFS = true", "protectNTFS = true", "[credential]", "helper =", "[submodule]", "recurse = false"]
-    lines += ["[fetch]", "recurseSubmodules = false", "[gc]", "auto = 0", "[advice]", "detachedHead = false"]
-    for scheme in schemes:
-        lines += [f'[protocol "{scheme}"]', "allow = always"]
-    if mirror_base:
-        lines += [f'[url "{mirror_base}/"]', "insteadOf = https://github.com/"]
+    base = f"{base.rstrip('/')}/"
+    lines = ["[safe]", "directory = *", "[protocol]", "allow = never", f'[protocol "{scheme_of(base)}"]', "allow = always"]
+    lines += ["[core]", "hooksPath = /dev/null", "fsmonitor = false", "protectHFS = true", "protectNTFS = true"]
+    lines += ["[credential]", "helper =", "[submodule]", "recurse = false", "[fetch]", "recurseSubmodules = false"]
+    lines += ["[gc]", "auto = 0", "[advice]", "detachedHead = false"]
+    # The longest match wins: every address but those of the base becomes one of a protocol that is not allowed.
+    lines += [f'[url "{base}"]', f"insteadOf = {base}", *([] if base == GITHUB else [f"insteadOf = {GITHUB}"])]
+    lines += ['[url "blocked://"]', "insteadOf = https://", "insteadOf = http://", "insteadOf = file://"]
     return "\n".join(lines) + "\n"
 
 

@@ -20,7 +20,6 @@ from offchainvm.models import CodeSource
 TARGETS = ("wasm32-wasip1", "wasm32-unknown-unknown")
 ALIASES = {"wasm32-wasi": "wasm32-wasip1"}
 CACHE_SECONDS = 30.0
-_HOST = "https://github.com/"
 _REPO = re.compile(r"(?:https://)?(?:www\.)?github\.com/(?P<url_path>.+)|(?P<path>[^/:@]+/[^/:@]+)", re.IGNORECASE)
 _OWNER = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,38})")
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,100}")
@@ -81,7 +80,7 @@ def parse_source(untrusted_source: CodeSource, *, mirror_url: str = "") -> Sourc
 
 def clone_url(owner: str, name: str, *, mirror_url: str = "") -> str:
     """Where to clone a repository from: GitHub, or the mirror that stands for it."""
-    base = f"{mirror_url.rstrip('/')}/" if mirror_url else _HOST
+    base = f"{mirror_url.rstrip('/')}/" if mirror_url else git.GITHUB
     return f"{base}{owner}/{name}.git"
 
 

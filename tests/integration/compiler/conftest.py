@@ -31,6 +31,13 @@ LIBRARY = '#[no_mangle]\npub extern "C" fn execute(_p: i32, _n: i32) -> i32 { 65
 Files = dict[str, str | bytes | Path]
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The first test may have to make the builder image, which takes minutes on a slow machine."""
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.timeout(600))
+
+
 @pytest.fixture(scope="session")
 def client() -> Iterator[DockerClient]:
     try:

@@ -123,12 +123,24 @@ def test_a_host_without_git_is_unavailable(tmp_path: Path, monkeypatch: pytest.M
         ls_remote("https://host.invalid/a/b.git", ["HEAD"], timeout_seconds=1)
 
 
-def test_the_configuration_allows_named_schemes_only() -> None:
-    text = git_config(["https"], mirror_base="https://mirror.example")
+def test_the_configuration_allows_the_scheme_of_its_base_only() -> None:
+    text = git_config("https://mirror.example")
 
     assert "[protocol]\nallow = never" in text
-    assert '[protocol "https"]\nallow = always' in text
-    assert '[url "https://mirror.example/"]\ninsteadOf = https://github.com/' in text
+    assert text.count("allow = always") == 1
+    assert '[url "https://mirror.example/"]\ninsteadOf = https://mirror.example/\ninsteadOf = https://github.com/' in text
+
+
+@pytest.mark.parametrize(
+    "url", ["https://other.invalid/a/b", "http://github.com/a/b", "ssh://github.com/a/b", "file:///etc", "git@github.com:a/b"]
+)
+def test_every_other_address_is_refused_by_git_before_it_is_asked(tmp_path: Path, url: str) -> None:
+    (tmp_path / "config").write_text(git_config())
+    environ = {"PATH": os.environ["PATH"], "GIT_CONFIG_GLOBAL": str(tmp_path / "config"), "GIT_CONFIG_NOSYSTEM": "1", "LC_ALL": "C"}
+
+    done = subprocess.run(["git", "ls-remote", url], check=False, capture_output=True, text=True, env=environ)
+
+    assert "not allowed" in done.stderr
 
 
 def test_a_published_folder_has_a_commit_that_depends_on_its_files_only(tmp_path: Path) -> None:
