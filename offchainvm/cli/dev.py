@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from pathlib import Path
 
@@ -26,7 +27,7 @@ def dev(folder: Path = _FOLDER, every: float = _EVERY, flower: bool = _FLOWER) -
     """Run the whole stack on this machine until Ctrl-C: Coordinator, chain, bridge, workers, Flower."""
     console = report.console()
     folder = folder.resolve()
-    folder.mkdir(parents=True, exist_ok=True)
+    _forget_the_last_world(folder)
     example = world.publish_example(folder / "mirror")
     why_not = world.why_not_build(folder / "state", lambda line: console.print(line, soft_wrap=True))
     roles = [role for role in DEFAULT_ROLES if not (why_not and role == "compile")] + (["flower"] if flower else [])
@@ -44,6 +45,13 @@ def dev(folder: Path = _FOLDER, every: float = _EVERY, flower: bool = _FLOWER) -
             _keep_running(console, stack, every)
         except KeyboardInterrupt:
             console.print("\nStopping …")
+
+
+def _forget_the_last_world(folder: Path) -> None:
+    """The chain lives in memory and begins at its first block: jobs, nonces and cursors of the last one would not fit it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in ("logs", "live", "redis", "state"):
+        shutil.rmtree(folder / name, ignore_errors=True)
 
 
 def _explain(console: Console, stack: Stack, folder: Path) -> None:
