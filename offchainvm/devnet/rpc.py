@@ -180,7 +180,8 @@ class Rpc:
 
     def _view_access_key(self, params: dict[str, Any], block: Block) -> dict[str, Any]:
         account = self.chain.ledger.accounts.get(params.get("account_id", ""))
-        public_key = params.get("public_key", "")
+        # A key without its kind is an ed25519 key: py-near asks so.
+        public_key = "ed25519:" + str(params.get("public_key", "")).removeprefix("ed25519:")
         key = account.keys.get(public_key) if account is not None else None
         height = self._state_height(block)
         if key is None or not key.exists_at(height):
