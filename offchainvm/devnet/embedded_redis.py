@@ -110,12 +110,13 @@ class EmbeddedRedis:
         """
         if self._process is not None:
             return self
+        self._server = self._server or find_server()
         if self._folder is None:
             self._folder = Path(tempfile.mkdtemp(prefix="offchainvm-redis-"))
         fixed = self._port
         for attempt in range(_PORT_TRIES):
             self._port = fixed or free_port()
-            self._launch()
+            self._launch(self._server)
             try:
                 self._wait_until_ready()
             except Unavailable:
@@ -142,10 +143,10 @@ class EmbeddedRedis:
         self._end(kill=False)
         return self.start()
 
-    def _launch(self) -> None:
+    def _launch(self, server: str) -> None:
         aof = ["--appendonly", "yes", "--appendfsync", "everysec"] if self._persistence else ["--appendonly", "no"]
         command = [
-            self._server or find_server(), "--bind", "127.0.0.1", "--port", str(self._port), "--dir", str(self.folder), "--save", "",
+            server, "--bind", "127.0.0.1", "--port", str(self._port), "--dir", str(self.folder), "--save", "",
             "--maxmemory-policy", "noeviction", "--daemonize", "no", "--logfile", str(self.folder / "server.log"), *aof,
         ]  # fmt: skip
         self._process = subprocess.Popen(

