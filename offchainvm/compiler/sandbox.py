@@ -43,6 +43,7 @@ LABEL_OWNER, LABEL_BUILD, LABEL_DEADLINE = "offchainvm.owner", "offchainvm.build
 FOLDERS = {"conf": "/conf", "src": "/src", "cargo": "/cargo", "out": "/out", "build": "/build"}
 _GRACE_SECONDS = 60
 _FOLLOWED_LINES = 20_000
+_REMOVE_TRIES = 4
 # Bits of Go's os.FileMode that say: not a regular file.
 _NOT_REGULAR = (1 << 31) | (1 << 27) | (1 << 26) | (1 << 25) | (1 << 24) | (1 << 21) | (1 << 19)
 OnLine = Callable[[str], None]
@@ -193,7 +194,8 @@ class Sandbox:
                 # Following may lose lines when the engine rotates the log: the end is read again.
                 untrusted_tail: bytes = container.logs(tail=400)
             finally:
-                container.remove(force=True, v=True)
+                # What resists is removed with the whole sandbox: it must not cost the result.
+                _gone(partial(container.remove, force=True, v=True))
         return PhaseResult(int(state["ExitCode"]), bool(state["OOMKilled"]), logtext.clean_text(untrusted_tail), stopped)
 
     def _create(self, phase: Phase, command: list[str]) -> Container:
@@ -281,12 +283,20 @@ def reap(client: DockerClient, *, owner: str = "", now: float | None = None) -> 
 
 
 def remove_labelled(client: DockerClient, label: str) -> int:
-    """Remove the containers and volumes that carry ``label``; how many went."""
+    """Remove the containers and volumes that carry ``label``; how many went.
+
+    A loaded engine refuses now and then (a kill not seen in time, a volume still in use): what is left is tried again.
+    """
     count = 0
-    for container in client.containers.list(all=True, filters={"label": label}, ignore_removed=True):
-        count += _gone(partial(container.remove, force=True, v=True))
-    for volume in client.volumes.list(filters={"label": label}):
-        count += _gone(partial(volume.remove, force=True))
+    for attempt in range(_REMOVE_TRIES):
+        time.sleep(attempt)
+        found = client.containers.list(all=True, filters={"label": label}, ignore_removed=True)
+        gone = [_gone(partial(container.remove, force=True, v=True)) for container in found]
+        gone += [_gone(partial(volume.remove, force=True)) for volume in client.volumes.list(filters={"label": label})]
+        count += sum(gone)
+        if all(gone):
+            return count
+    log.warning("Containers or volumes of a build could not be removed; the reaper will.", action="sandbox_left", label=label)
     return count
 
 
@@ -294,11 +304,9 @@ def _gone(remove: Callable[[], object]) -> bool:
     try:
         remove()
     except docker.errors.NotFound:
-        return False
+        return True
     except docker.errors.APIError as error:
-        # 409: another process is removing it just now.
-        if error.status_code != 409:
-            raise
+        log.debug("The engine did not remove it.", action="remove_failed", error=str(error.explanation))
         return False
     return True
 
@@ -363,11 +371,11 @@ def _wait(container: Container, phase: Phase, follower: _Follower) -> str:
 
 
 def _kill(container: Container) -> None:
+    """Ask for the end; what a loaded engine refuses here, the forced removal does."""
     try:
         container.kill()
     except docker.errors.APIError as error:
-        if error.status_code not in {404, 409}:
-            raise
+        log.debug("The engine did not kill it.", action="kill_failed", error=str(error.explanation))
 
 
 def _only_file(stream: Any, limit_bytes: int) -> bytes:
