@@ -19,9 +19,9 @@ from offchainvm.errors import OffchainVMError, SettingsError
 COMMANDS = {
     "demo": "Walk one request through the whole way on this machine, and show what came back.",
     "dev": "Run the whole stack on this machine until Ctrl-C: Coordinator, chain, bridge, workers, Flower.",
-    "bridge": "Run the bridge: polls the Coordinator, publishes to the queues, watches and settles transactions.",
-    "monitor": "Run the event monitor: turns requests seen on chain into tasks of the Coordinator.",
-    "run": "Execute a WASM module once, here, and show its result against its limits.",
+    "bridge": "Poll the Coordinator, publish jobs, watch transactions and report outcomes.",
+    "monitor": "Watch the contract's events on chain and have the Coordinator create a task for each request.",
+    "run": "Run one module here, as an execute worker would, and report what it used.",
     "build": "Build a repository at a commit once, in the sandbox, with live phases and log.",
     "jobs": "List jobs, show one with its stages, or retry one.",
     "doctor": "Look at everything that a worker needs, and say what is wrong and what to do.",

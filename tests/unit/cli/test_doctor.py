@@ -1,0 +1,120 @@
+"""Rows of `offchainvm doctor`: ok, wrong with a remedy, or not looked at."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+
+import pytest
+
+from offchainvm.cli import doctor as command
+from offchainvm.errors import OffchainVMError, Unavailable
+from offchainvm.near.rpc_answers import AccessKey
+from offchainvm.settings import Role
+
+Run = Callable[..., tuple[int, str, str]]
+NOBODY = frozenset({Role.DASHBOARD})
+
+
+@pytest.fixture(autouse=True)
+def _no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("API_BASE_URL", "API_AUTH_TOKEN", "NEAR_RPC_URL", "OPERATOR_ACCOUNT_ID", "OFFCHAINVM_CONTRACT_ID", "OPERATOR_PRIVATE_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    assert "PATH" in os.environ
+
+
+def checks(monkeypatch: pytest.MonkeyPatch, **named: Callable[[], str]) -> None:
+    monkeypatch.setattr(command, "CHECKS", [(NOBODY, name, check) for name, check in named.items()])
+
+
+def raising(error: Exception) -> Callable[[], str]:
+    def check() -> str:
+        raise error
+
+    return check
+
+
+def test_nothing_wrong_is_exit_code_0(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    checks(monkeypatch, Redis=lambda: "version 9", RPC=raising(command.NotLookedAt("not looked at: X is not set")))
+    code, out, _ = run("doctor", "--role", "dashboard", "--json")
+    told = json.loads(out)
+    assert (code, told["ok"]) == (0, True)
+    assert [(row["name"], row["ok"]) for row in told["checks"]] == [("settings", True), ("Redis", True), ("RPC", None)]
+
+
+def test_something_wrong_is_exit_code_1_with_its_remedy(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    checks(monkeypatch, Redis=raising(Unavailable("redis", "Redis is away.", remedy="Start it.")), RPC=lambda: "fine")
+    code, out, _ = run("doctor", "--role", "dashboard")
+    assert code == 1
+    assert "Redis is away." in out
+    assert "→ Start it." in out
+    assert "1 of 3 are wrong." in out
+
+
+def test_a_check_that_breaks_ends_neither_the_examination_nor_a_secret(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    checks(monkeypatch, odd=raising(KeyError("s3cret")), RPC=lambda: "fine")
+    code, out, _ = run("doctor", "--role", "dashboard", "--json")
+    assert code == 1
+    assert [row["ok"] for row in json.loads(out)["checks"]] == [True, False, True]
+    assert "s3cret" not in out
+
+
+def test_a_problem_of_the_settings_is_told_once_for_all_roles(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    checks(monkeypatch)
+    code, out, _ = run("doctor", "--role", "compile", "--role", "execute", "--role", "dashboard", "--json")
+    (row,) = json.loads(out)["checks"]
+    assert (code, row["ok"]) == (1, False)
+    assert row["detail"].count("API_BASE_URL: is missing") == 1
+    assert row["detail"].endswith("complete for: dashboard")
+
+
+def test_a_check_without_its_settings_is_not_looked_at() -> None:
+    with pytest.raises(command.NotLookedAt, match="API_BASE_URL, API_AUTH_TOKEN is not set"):
+        command.check_coordinator()
+
+
+def key(**values: object) -> AccessKey:
+    return AccessKey(**{"nonce": 1, "block_height": 1, "full_access": False, **values})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("access_key", "text"),
+    [
+        (key(full_access=True), "full access"),
+        (key(receiver_id="vm.near", methods=("resolve_execution",)), "allowance without limit"),
+        (key(receiver_id="vm.near", allowance_yocto=25 * 10**22), "0.250 NEAR left"),
+    ],
+)
+def test_a_key_that_may_resolve_is_described(access_key: AccessKey, text: str) -> None:
+    assert text in command._permission(access_key, "vm.near")
+
+
+@pytest.mark.parametrize("access_key", [key(receiver_id="other.near"), key(receiver_id="vm.near", methods=("pause",))])
+def test_a_key_that_may_not_resolve_is_wrong(access_key: AccessKey) -> None:
+    with pytest.raises(OffchainVMError, match=r"not resolve_execution of vm\.near"):
+        command._permission(access_key, "vm.near")
+
+
+def test_a_queue_without_workers_names_the_command_that_starts_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(command, "_consumers", lambda: {"execute@one": ["execute"]})
+    assert command.check_queue("execute") == "execute@one"
+    with pytest.raises(OffchainVMError, match="No worker serves") as caught:
+        command.check_queue("resolve")
+    assert caught.value.remedy == "Start one: celery -A offchainvm worker -Q resolve"
+
+
+def test_a_state_folder_that_cannot_be_written_is_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STATE_DIR", "/proc/no/such/folder")
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    with pytest.raises(OffchainVMError, match="cannot be written"):
+        command.check_state_dir()
+
+
+def test_each_role_is_examined_by_what_it_needs() -> None:
+    names = {role: [name for roles, name, _ in command.CHECKS if role in roles] for role in Role}
+    assert "access keys" in names[Role.RESOLVE]
+    assert "access keys" not in names[Role.EXECUTE]
+    assert "Docker" in names[Role.COMPILE]
+    assert "Docker" not in names[Role.BRIDGE]
+    assert all("Redis" in checks for checks in names.values())

@@ -1,0 +1,107 @@
+"""`offchainvm jobs` over records that a table holds."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+
+import pytest
+
+from offchainvm.cli import jobs as command
+from offchainvm.jobs.record import Event, Job, State
+from offchainvm.jobs.store import RetryAnswer
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+class Records:
+    """The part of a JobStore that the command uses."""
+
+    def __init__(self, jobs: list[Job], history: list[Event]) -> None:
+        self.jobs, self._history = jobs, history
+        self.answer = RetryAnswer.QUEUED
+        self.asked: list[tuple[State | None, int]] = []
+
+    def list_jobs(self, state: State | None = None, limit: int = 50) -> list[Job]:
+        self.asked.append((state, limit))
+        return [job for job in self.jobs if state in (None, job.state)][:limit]
+
+    def get(self, data_id: str) -> Job | None:
+        return next((job for job in self.jobs if job.data_id == data_id), None)
+
+    def by_request_id(self, request_id: int) -> Job | None:
+        return next((job for job in self.jobs if job.request_id == request_id), None)
+
+    def history(self, _data_id: str) -> list[Event]:
+        return self._history
+
+    def retry(self, _data_id: str) -> RetryAnswer:
+        return self.answer
+
+
+@pytest.fixture
+def records(make_job: Callable[..., Job], history: list[Event], monkeypatch: pytest.MonkeyPatch) -> Records:
+    table = Records([make_job(), make_job(data_id="abcd" * 16, request_id=8, state=State.RUNNING, verdict=None)], history)
+    monkeypatch.setattr(command, "store", lambda: table)
+    return table
+
+
+def test_without_a_word_the_newest_jobs_are_listed(run: Run, records: Records) -> None:
+    code, out, _ = run("jobs")
+    assert code == 0
+    assert "abababababab" in out
+    assert records.asked == [(None, 20)]
+
+
+def test_a_list_by_state_as_json(run: Run, records: Records) -> None:
+    code, out, _ = run("jobs", "list", "--state", "running", "--limit", "5", "--json")
+    assert code == 0
+    assert [job["request_id"] for job in json.loads(out)] == [8]
+    assert records.asked == [(State.RUNNING, 5)]
+
+
+def test_no_jobs_is_no_error(run: Run, records: Records) -> None:
+    records.jobs.clear()
+    code, out, _ = run("jobs")
+    assert code == 0
+    assert "No jobs" in out
+
+
+@pytest.mark.parametrize("identifier", ["7", "ab" * 32, "AB" * 32, "abab"])
+def test_a_job_is_found_by_request_id_data_id_or_its_beginning(run: Run, records: Records, identifier: str) -> None:
+    code, out, _ = run("jobs", "show", identifier)
+    assert code == 0
+    assert "ab" * 32 in out
+    assert "building" in out
+
+
+def test_a_job_with_its_stages_as_json(run: Run, records: Records) -> None:
+    told = json.loads(run("jobs", "show", "7", "--json")[1])
+    assert told["response"]["return_value"] == list(b"42")
+    assert [event["what"] for event in told["history"]] == ["accepted", "building", "done", "accepted"]
+    assert "input_data" not in told
+
+
+@pytest.mark.parametrize(
+    ("identifier", "text"), [("ab", "2 jobs are called 'ab'"), ("99", "No job is called '99'"), ("ff" * 32, "No job is called")]
+)
+def test_what_names_no_job_or_several_is_said(run: Run, records: Records, identifier: str, text: str) -> None:
+    code, _, err = run("jobs", "show", identifier)
+    assert code == 1
+    assert text in err
+
+
+@pytest.mark.parametrize(
+    ("answer", "code", "text"),
+    [
+        (RetryAnswer.QUEUED, 0, "Queued again"),
+        (RetryAnswer.BUSY, 1, "queued or running already"),
+        (RetryAnswer.CARRIED, 1, "must never follow"),
+        (RetryAnswer.UNKNOWN, 1, "no such job"),
+    ],
+)
+def test_retry_says_what_it_did(run: Run, records: Records, answer: RetryAnswer, code: int, text: str) -> None:
+    records.answer = answer
+    ended, out, _ = run("jobs", "retry", "7")
+    assert (ended, text in out) == (code, True)
+    assert json.loads(run("jobs", "retry", "7", "--json")[1]) == {"data_id": "ab" * 32, "answer": answer.value}
