@@ -20,6 +20,7 @@ from offchainvm.devnet import serve
 from offchainvm.devnet.coordinator import CoordinatorApp
 from offchainvm.devnet.embedded_redis import EmbeddedRedis
 from offchainvm.devnet.faults import Fault
+from offchainvm.devnet.parent import bound_command
 from offchainvm.jobs.connection import connect
 from offchainvm.jobs.store import JobStore
 
@@ -68,9 +69,9 @@ class BridgeProcess:
     def __init__(self, environment: dict[str, str], log: Path, *, dying: bool = False) -> None:
         self.log_file = log
         with log.open("ab") as output:
-            self.process = subprocess.Popen(
-                [sys.executable, "-c", (_DYING if dying else "") + _RUN], env=environment, stdout=output, stderr=output, cwd=log.parent
-            )
+            # Bound: it does not outlive a test run that is killed.
+            command = bound_command([sys.executable, "-c", (_DYING if dying else "") + _RUN])
+            self.process = subprocess.Popen(command, env=environment, stdout=output, stderr=output, cwd=log.parent)
 
     def log(self) -> str:
         return self.log_file.read_text()

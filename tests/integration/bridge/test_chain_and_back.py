@@ -151,12 +151,12 @@ def test_a_monitor_that_dies_goes_on_behind_its_cursor(house: Any, chain: Chain,
 def test_what_was_stored_and_never_sent_is_sent_and_what_was_lost_is_sent_again(
     *, house: Any, chain: Chain, worker: Worker, start: Any, wait: Any, reported: Any
 ) -> None:
-    """The submitter dies before the first byte; then the network forgets the transaction twice."""
+    """The submitter dies before the first byte; then the network forgets the transaction once."""
     requested = chain.request()
     start()
     wait(lambda: house.store.get(requested.data_id))
     worker.answer(requested.data_id)
-    chain.control("chain", {"drop_next": 2})
+    chain.control("chain", {"drop_next": 1})
     worker.submitter._send = lambda _transaction: None  # type: ignore[method-assign]
     worker.submitter.submit()
     (flight,) = worker.resolves.in_flight()
