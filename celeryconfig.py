@@ -10,7 +10,7 @@ from offchainvm.settings import Role, load
 
 _settings = load([Role.DASHBOARD])
 
-# A message unacknowledged for this long goes back to its queue. Short, because VisibilityStep in offchainvm/app.py
+# A message unacknowledged for this long goes back to its queue. Short, because VisibilityStep in offchainvm/broker.py
 # keeps renewing what a living worker holds.
 VISIBILITY_TIMEOUT_SECONDS = 30
 

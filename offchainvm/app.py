@@ -1,4 +1,4 @@
-"""The Celery application: its configuration, how a worker starts, and what keeps its messages alive.
+"""The Celery application: its configuration, and how a worker starts.
 
 ``celery -A offchainvm worker -Q compile`` (or ``execute``, ``resolve``) serves one role; without ``-Q`` a worker serves
 every role whose needs are met, and says which it left out and why.
@@ -10,14 +10,14 @@ import importlib
 import importlib.util
 import os
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from celery import Celery, bootsteps, signals
+from celery import Celery, signals
 
 from offchainvm import health, logs
+from offchainvm.broker import VisibilityStep
 from offchainvm.errors import OffchainVMError, SettingsError
 from offchainvm.resolve_child import ResolveChild
 from offchainvm.settings import Role, Settings, load
@@ -36,36 +36,6 @@ def _config_from_file(path: Path) -> Any:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
-
-
-class VisibilityStep(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery publishes no types
-    """Renews the messages that this worker holds, so that the visibility timeout can be short.
-
-    On Redis a message unacknowledged for longer than the timeout is delivered again, however well its worker is.
-    The same timer touches the liveness file.
-    """
-
-    requires = ("celery.worker.consumer.tasks:Tasks",)
-
-    def start(self, consumer: Any) -> None:
-        options = consumer.app.conf.broker_transport_options
-        interval_seconds = options["visibility_timeout"] / 4
-        self._timer = consumer.timer.call_repeatedly(interval_seconds, self.renew, (consumer,), priority=10)
-        self.renew(consumer)
-
-    def stop(self, _consumer: Any) -> None:
-        self._timer.cancel()
-
-    def renew(self, consumer: Any) -> None:
-        health.touch(consumer.hostname)
-        qos = consumer.task_consumer.channel.qos
-        if not hasattr(qos, "unacked_index_key"):  # not a Redis broker: it has no such timeout
-            return
-        held = list(qos._delivered)  # kombu keeps what is unacknowledged there; the version is bounded for it
-        if held:
-            with qos.channel.conn_or_acquire() as client:
-                # XX: only what is still there, so that an acknowledged message is not brought back.
-                client.zadd(qos.unacked_index_key, dict.fromkeys(held, time.time()), xx=True)
 
 
 app = Celery("offchainvm")

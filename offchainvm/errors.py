@@ -102,6 +102,8 @@ RETRIES: dict[str, RetryRule] = {
     Status.INTERNAL_ERROR.value: RetryRule(2),
     BuildCode.FETCH_NETWORK.value: RetryRule(3, delay_seconds=10),
     BuildCode.SANDBOX_ERROR.value: RetryRule(2, delay_seconds=5),
+    # The event monitor may still be on its way to the request's block, or go it again after Redis forgot its last second.
+    JobCode.INPUT_UNAVAILABLE.value: RetryRule(3, delay_seconds=5),
 }
 
 

@@ -127,12 +127,14 @@ def _log_event(event: BuildEvent) -> None:
 
 
 def prepare(_app: Any, settings: Settings) -> None:
-    """Look at what this role needs besides its settings.
+    """Look at what this role needs besides its settings, and clear away what this worker left when it was killed.
 
     Raises:
-        Unavailable: no container engine answers.
+        Unavailable: no container engine answers, or it has no builder image.
     """
-    SandboxBuilder.from_settings(settings).check()
+    with SandboxBuilder.from_settings(settings) as builder:
+        builder.check()
+        builder.reap(everything_of_owner=True)
     compile_job.time_limit = settings.compile_timeout_seconds + 4 * LOCK_MARGIN_SECONDS
 
 

@@ -59,4 +59,6 @@ def module_cache(settings: Settings) -> ModuleCache:
 
 def executor(settings: Settings) -> Executor:
     share = int(settings.wasm_cache_max_mb * MIB * _NATIVE_CODE_SHARE)
-    return Supervisor(cache_folder=state_dir(settings) / "native-code", cache_max_bytes=share)
+    return Supervisor(
+        cache_folder=state_dir(settings) / "native-code", cache_max_bytes=share, metering=settings.metering, engine=settings.wasm_runtime
+    )

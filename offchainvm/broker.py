@@ -1,0 +1,78 @@
+"""What this house knows of Redis as Celery's broker; on another broker none of it applies.
+
+Both classes lean on private names of kombu (``qos._delivered``, ``Channel._connparams``): its version is bounded for them.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from celery import bootsteps
+from kombu.transport import TRANSPORT_ALIASES
+from kombu.transport import redis as redis_transport
+from redis.exceptions import ConnectionError as RedisConnectionError
+
+from offchainvm import health, logs
+
+log = logs.get_logger()
+
+
+class Channel(redis_transport.Channel):
+    """A channel that says it is closed in the transport's own words.
+
+    With Redis away and a message in hand, kombu 5.7 gives messages back, or acknowledges one, on a channel whose
+    connection is gone already, and meets an AttributeError that ends the whole worker.
+    """
+
+    def _connparams(self, *arguments: Any, **named: Any) -> Any:
+        if self.connection.client is None:
+            raise RedisConnectionError("the connection of this channel is closed")
+        return super()._connparams(*arguments, **named)  # type: ignore[no-untyped-call]
+
+
+class Transport(redis_transport.Transport):
+    """kombu's Redis transport with the channel above."""
+
+    Channel = Channel
+
+
+# Under kombu's own names, so that a broker's URL stays what everybody, Flower included, knows.
+TRANSPORT_ALIASES.update(redis=f"{__name__}:Transport", rediss=f"{__name__}:Transport")
+
+
+class VisibilityStep(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery publishes no types
+    """Renews the messages that this worker holds, so that the visibility timeout can be short.
+
+    On Redis a message unacknowledged for longer than the timeout is delivered again, however well its worker is.
+    The same timer touches the liveness file.
+    """
+
+    requires = ("celery.worker.consumer.tasks:Tasks",)
+
+    def start(self, consumer: Any) -> None:
+        interval_seconds = consumer.app.conf.broker_transport_options["visibility_timeout"] / 4
+        self._timer = consumer.timer.call_repeatedly(interval_seconds, self.renew, (consumer,), priority=10)
+        self.renew(consumer)
+
+    def stop(self, _consumer: Any) -> None:
+        self._timer.cancel()
+
+    def renew(self, consumer: Any) -> None:
+        """Say that the messages in hand are still worked on."""
+        health.touch(consumer.hostname)
+        try:
+            self._renew_held(consumer.task_consumer.channel.qos)
+        except Exception as error:
+            # Between a lost connection and the consumer's restart any part of it may be gone. An error in a timer ends
+            # the whole worker; a renewal that is missed costs at most a second delivery, which finds no claim.
+            log.warning("Messages were not renewed; tried again.", action="renew_messages", error=type(error).__name__)
+
+    def _renew_held(self, qos: Any) -> None:
+        if not hasattr(qos, "unacked_index_key"):  # not a Redis broker: it has no such timeout
+            return
+        held = list(qos._delivered)
+        if held:
+            with qos.channel.conn_or_acquire() as client:
+                # XX: only what is still there, so that an acknowledged message is not brought back.
+                client.zadd(qos.unacked_index_key, dict.fromkeys(held, time.time()), xx=True)

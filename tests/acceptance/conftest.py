@@ -1,0 +1,68 @@
+"""Real processes on this machine: Redis, Coordinator, chain, bridge, workers, containers."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+from world import World, until
+
+from offchainvm.cli.stack import Stack, StackOptions
+from offchainvm.compiler import engine, image, sandbox
+from offchainvm.errors import Unavailable
+from offchainvm.settings import load_only
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
+    """A failed test shows the end of every process's log."""
+    report = yield
+    world = getattr(item, "funcargs", {}).get("world")
+    if report.failed and world is not None:
+        for name, process in world.stack.processes.items():
+            report.sections.append((f"log of {name}", process.log_tail()))
+    return report
+
+
+@pytest.fixture(scope="session")
+def builder_image(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """The image that builds run in, made where it is missing; and no container or volume of ours left at the end."""
+    try:
+        client = engine.connect()
+    except Unavailable:
+        if os.environ.get("CI"):
+            raise
+        pytest.skip("no Docker engine on this machine")
+    values = load_only(["docker_image", "builder_image"])
+    image.make_image(client, values.builder_image, base_image=values.docker_image, state_dir=tmp_path_factory.mktemp("image"), say=print)
+
+
+@pytest.fixture
+def no_sandbox_left() -> Iterator[None]:
+    """Fails the test that leaves a container or volume of a build."""
+    yield
+    client = engine.connect()
+    filters = {"label": f"{sandbox.LABEL_OWNER}=compile"}
+
+    def left() -> list[str]:
+        found = [*client.containers.list(all=True, filters=filters), *client.volumes.list(filters=filters)]
+        return [item.name for item in found]
+
+    until(lambda: not left(), f"no container or volume of a build to be left, but there are {left()}")
+    client.close()
+
+
+@pytest.fixture(scope="session")
+def make_world(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Any]:
+    @contextmanager
+    def make(*, settings: Mapping[str, str] | None = None, **options: Any) -> Iterator[World]:
+        mirror = tmp_path_factory.mktemp("world") / "mirror"
+        mirror.mkdir()
+        common = {"SOURCE_MIRROR_URL": f"file://{mirror}", "ENABLE_EVENT_MONITOR": "true", "SCAN_INTERVAL_SECONDS": "0.1"}
+        with Stack(StackOptions(settings={**common, **(settings or {})}, **options)) as stack:
+            yield World(stack, mirror)
+
+    return make

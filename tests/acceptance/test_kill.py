@@ -1,0 +1,76 @@
+"""``kill -9`` in the middle of a job: nothing is lost, and the chain sees one answer for each request."""
+
+from __future__ import annotations
+
+import pytest
+from world import SLOW_ROUNDS, echo_module
+
+from offchainvm.jobs.record import State
+
+SLOW_BUILD = "fn main() { std::thread::sleep(std::time::Duration::from_secs(6)) }"
+
+
+@pytest.fixture(scope="module")
+def world(make_world, builder_image):
+    with make_world() as world:
+        yield world
+
+
+def assert_answered_once(world, request, value):
+    assert world.result(request).value == value
+    assert len(world.resolves_of(request)) == 1
+    assert [report["success"] for report in world.reports(request)] == [True]
+
+
+def test_a_bridge_killed_with_jobs_in_every_state_loses_none(world):
+    world.cache("bridge", echo_module())
+    world.cache("bridge-slow", echo_module(rounds=SLOW_ROUNDS))
+    slow = world.ask("bridge-slow", "slow")
+    world.wait_for_state(slow, State.RUNNING)
+    quick = [world.ask("bridge", f"quick {number}") for number in range(10)]
+    world.stack.kill("bridge")
+    late = world.ask("bridge", "asked while the bridge was dead")
+    world.stack.restart("bridge")
+    assert_answered_once(world, slow, "slow")
+    for number, request in enumerate(quick):
+        assert_answered_once(world, request, f"quick {number}")
+    assert_answered_once(world, late, "asked while the bridge was dead")
+
+
+def test_an_execute_worker_killed_in_the_middle_of_a_job_loses_nothing(world):
+    world.cache("execute", echo_module(rounds=SLOW_ROUNDS))
+    request = world.ask("execute", "again")
+    first = world.wait_for_state(request, State.RUNNING)
+    world.kill_tree("execute")
+    world.stack.restart("execute")
+    assert_answered_once(world, request, "again")
+    assert world.store.get(request.data_id).fence > first.fence, "the first worker's fence must not count any more"
+
+
+def test_a_compile_worker_killed_in_the_middle_of_a_build_loses_nothing_and_leaves_nothing(world, no_sandbox_left):
+    sha = world.publish("compile", build_script=SLOW_BUILD)
+    requests = [world.ask("compile", f"input {number}", commit=sha) for number in range(3)]
+    world.wait_for_state(requests[0], State.RUNNING, "compile")
+    world.kill_tree("compile")
+    world.stack.restart("compile")
+    for number, request in enumerate(requests):
+        assert_answered_once(world, request, f"input {number}")
+
+
+def test_a_resolve_worker_killed_with_rows_waiting_loses_none(world):
+    world.cache("resolve", echo_module())
+    world.stack.kill("resolve")
+    requests = [world.ask("resolve", f"input {number}") for number in range(12)]
+    world.wait_for_state(requests[-1], State.RESOLVING)
+    world.stack.restart("resolve")
+    for number, request in enumerate(requests):
+        assert_answered_once(world, request, f"input {number}")
+
+
+def test_a_bridge_that_is_asked_to_stop_ends_by_itself_and_its_jobs_go_on_later(world):
+    world.cache("stop", echo_module())
+    request = world.ask("stop", "later")
+    world.stack.processes["bridge"].stop(20)
+    assert world.stack.processes["bridge"].exit_code == 0
+    world.stack.restart("bridge")
+    assert_answered_once(world, request, "later")
