@@ -4,7 +4,7 @@ Loaded by ``offchainvm.app`` from this file's place, never by the bare name ``ce
 change stands in ``offchainvm.settings``; what stands here follows from how a job survives a crash (docs/architecture.md).
 """
 
-from kombu.entity import Queue
+from kombu.entity import Exchange, Queue
 
 from offchainvm.settings import Role, load
 
@@ -32,7 +32,7 @@ task_serializer = "json"
 task_ignore_result = True  # the job record has the result; a result back-end would block 19 s without Redis
 task_store_errors_even_if_ignored = False
 
-task_queues = [Queue(name) for name in ("compile", "execute", "resolve")]  # type: ignore[no-untyped-call]
+task_queues = [Queue(name, Exchange(name), routing_key=name) for name in ("compile", "execute", "resolve")]  # type: ignore[no-untyped-call]
 task_default_queue = "execute"
 task_create_missing_queues = False  # a message for a queue that nobody serves must fail where it is sent
 

@@ -84,6 +84,9 @@ def _start_worker(instance: Any, options: dict[str, Any], **_: Any) -> None:
     queues = options.get("queues") or ()
     asked = [name.strip() for name in (queues.split(",") if isinstance(queues, str) else queues)]
     roles = _served([role for role in WORKER_ROLES if not asked or role.value in asked], all_needed=bool(asked))
+    if not roles:
+        print("offchainvm: no queue can be served here. The lines above say what each needs.", file=sys.stderr)
+        raise SystemExit(2)
     if not asked:
         app.amqp.queues.select([role.value for role in roles])
     if instance.hostname == _default_node_name():
@@ -118,4 +121,5 @@ def _stop_worker(**_: Any) -> None:
 @signals.worker_process_init.connect  # type: ignore[untyped-decorator]
 def _lead_a_process_group(**_: Any) -> None:
     # What a job starts outlives a pool process that is killed, unless it can be found by its group.
-    os.setpgrp()
+    if os.getpid() != os.getsid(0):  # the leader of a session (a solo pool's only process) leads its group already
+        os.setpgrp()

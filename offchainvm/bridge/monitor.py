@@ -10,6 +10,7 @@ import json
 import threading
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 from redis import Redis
@@ -20,7 +21,7 @@ from offchainvm.bridge.link import Link, turns
 from offchainvm.bridge.unpolled import Unpolled
 from offchainvm.coordinator import Coordinator
 from offchainvm.errors import Refused, Unauthorized, Unavailable
-from offchainvm.jobs.server import key, reaching_redis
+from offchainvm.jobs.server import key, reaching_redis, text
 from offchainvm.jobs.store import JobStore
 from offchainvm.logs import get_logger
 from offchainvm.models import ExecutionRequested, NewTask, ResourceLimits
@@ -29,7 +30,8 @@ from offchainvm.near.events import requests_in
 
 log = get_logger()
 
-_LEASE_SECONDS = 30.0
+_LEASE_SECONDS = 10.0
+_MOVE_CURSOR = Path(__file__).parent / "lua" / "move_cursor.lua"
 _STAND_BY_SECONDS = 3.0
 _MARKER_SECONDS = 24 * 3600
 
@@ -74,6 +76,8 @@ class Monitor:
         self._newest_height, self._contract_id, self._standard = newest_height, contract_id, standard
         self._start_height, self._scan_interval_seconds, self._defaults = start_height, scan_interval_seconds, defaults
         self._cursor: Cursor | None = None
+        self._stored = ""
+        self._move_cursor = self._redis.register_script(_MOVE_CURSOR.read_text())
         self._lock = Lock(redis, self._key("active"), timeout=_LEASE_SECONDS, blocking=False, thread_local=False)
         self._active = False
         self._link = Link("event monitor")
@@ -95,7 +99,7 @@ class Monitor:
             self._cursor = None
             return _STAND_BY_SECONDS
         self._unpolled.admit_overdue()
-        cursor = self._cursor or self._loaded()
+        cursor = self._cursor or self._loaded(None)
         found = self._blocks.block(cursor.height + 1)
         if found is NOT_YET:
             self._cursor = cursor
@@ -160,21 +164,34 @@ class Monitor:
             log.info("request announced to the Coordinator", action="create_task", **ids)
         self._unpolled.expect(task)
 
-    def _loaded(self) -> Cursor:
+    def _loaded(self, known: Cursor | None) -> Cursor:
+        """Where Redis says to go on; where it says nothing, ``known``, or a beginning."""
         with reaching_redis():
-            text = self._redis.get(self._key("cursor"))
-        if text is not None:
-            cursor = Cursor(**json.loads(text))
+            stored = self._redis.get(self._key("cursor"))
+        self._stored = text(stored) if stored is not None else ""
+        if stored is not None:
+            cursor = Cursor(**json.loads(stored))
             if cursor.start == self._start_height:
                 return cursor
+        if known is not None:
+            return known
         first = self._start_height or self._newest_height()
         log.info("the event monitor begins", action="monitor_begins", height=first, contract=self._contract_id)
         return Cursor(first - 1, start=self._start_height)
 
     def _move(self, cursor: Cursor) -> None:
+        """Store the cursor, if Redis still has the one that we came from.
+
+        A Redis that was restarted may have forgotten its last second, inputs included; its own cursor is as old as they
+        are: then its way is walked again.
+        """
+        moved = json.dumps(asdict(cursor))
         with reaching_redis():
-            self._redis.set(self._key("cursor"), json.dumps(asdict(cursor)))
-        self._cursor = cursor
+            if self._move_cursor(keys=[self._key("cursor")], args=[self._stored, moved]):
+                self._cursor, self._stored = cursor, moved
+                return
+        log.warning("redis has another cursor than this monitor; going on from there", action="monitor_reloads", height=cursor.height)
+        self._cursor = self._loaded(self._cursor)
 
     def _is_active(self) -> bool:
         was, self._active = self._active, self._holds_lease()

@@ -15,6 +15,8 @@ def world(make_world):
     with make_world(roles=("bridge", "execute", "resolve"), redis_persistence=True) as world:
         world.cache("quick", echo_module())
         world.cache("slow", echo_module(rounds=SLOW_ROUNDS))
+        assert world.result(world.ask("slow", "both modules are on the worker's disk")).state == "succeeded"
+        assert world.result(world.ask("quick", "now")).state == "succeeded"
         yield world
 
 
