@@ -29,7 +29,7 @@ def main() -> None:
     parser.add_argument("--only", default="", help="run the scenarios whose name contains this")
     parser.add_argument("--share", type=float, default=1.0, help="share of the jobs, for a quick look")
     options = parser.parse_args()
-    console, done = Console(), []
+    console, done = Console(width=max(160, Console().width)), []
     for scenario in SCENARIOS:
         if options.only in scenario.name:
             console.print(f"[dim]{scenario.name}, {scenario.jobs} jobs …[/dim]")

@@ -62,7 +62,7 @@ class Run:
         self._http = urllib3.PoolManager(retries=False)
         chain = ["--instant", "--yield-timeout-blocks", "1000000", "--function-call-keys", str(scenario.keys), "--record", "0"]
         chain += ["--commit-delay", str(scenario.commit_seconds)] if scenario.commit_seconds else []
-        settings = {"LOG_LEVEL": "warn", "QUEUE_HIGH_WATER": "100000"}
+        settings = {"LOG_LEVEL": "warn", "QUEUE_HIGH_WATER": "100000", "ENABLE_EVENT_MONITOR": "false"}
         options = StackOptions(roles=ROLES, settings=settings, chain_arguments=chain, coordinator_arguments=["--record", "0"])
         self._stack = Stack(options)
 
@@ -83,21 +83,17 @@ class Run:
             return self._measured(redis, jobs, cpu)
 
     def _measured(self, redis: Redis, jobs: Sequence[str], cpu_seconds: dict[str, float]) -> Measured:
-        accepted = [float(redis.hget(f"ovm:job:{job}", "accepted") or 0) for job in jobs]
-        settled = [float(redis.zscore("ovm:settled", job) or 0) for job in jobs]
-        sent = self._polled_to_sent(redis, jobs)
+        store = JobStore(redis)
+        histories = [store.history(job) for job in jobs]
+        accepted, settled = [events[0].at for events in histories], [events[-1].at for events in histories]
+        sent = [1000 * (next(event.at for event in events if event.what == "signed") - events[0].at) for events in histories]
         return Measured(
             scenario=self._scenario,
-            jobs_per_second=len(jobs) / max(0.001, (max(settled) - min(accepted)) / 1000),
+            jobs_per_second=len(jobs) / max(0.001, max(settled) - min(accepted)),
             cpu_ms_per_job={name: 1000 * seconds / len(jobs) for name, seconds in cpu_seconds.items()},
             peak_mib={name: usage.peak_mib for name, usage in self._usage().items()},
             polled_to_sent_ms=(statistics.median(sent), sorted(sent)[int(0.95 * (len(sent) - 1))]),
         )
-
-    def _polled_to_sent(self, redis: Redis, jobs: Sequence[str]) -> list[float]:
-        store = JobStore(redis)
-        histories = [store.history(job) for job in jobs]
-        return [1000 * (next(event.at for event in events if event.what == "signed") - events[0].at) for events in histories]
 
     def _one_by_one(self, redis: Redis) -> list[str]:
         jobs = self._queue(1)

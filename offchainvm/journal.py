@@ -76,8 +76,16 @@ class Journal:
         Raises:
             Unavailable: the disk did not take it; it is not kept.
         """
+        self.extend([(kind, key, body)])
+
+    def extend(self, entries: Iterable[Entry]) -> None:
+        """Keep several entries with one sync; all of them are on the disk when this returns.
+
+        Raises:
+            Unavailable: the disk did not take one of them.
+        """
         with self._mutex:
-            self._settle(self._queued([(kind, key, body)]))
+            self._settle(self._queued(list(entries)))
 
     def discard(self, keys: Iterable[str]) -> None:
         """Forget entries; those unknown are ignored. Not synced: what a crash brings back is discarded again."""

@@ -13,6 +13,7 @@ bridge's settler sends the stored bytes; it needs no secret for that.
 from __future__ import annotations
 
 import functools
+import itertools
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -73,6 +74,7 @@ class Submitter:
         self._recent_block = RecentBlock(rpc.final_block)
         self._journal = journal
         self._keys = keys
+        self._turns = itertools.cycle(keys)
         self._policy = policy
         self._redis_run_id = redis_run_id
         self._known_run_id = ""
@@ -84,36 +86,44 @@ class Submitter:
         """Send until nothing waits or no key has room; the number of transactions sent."""
         self._restore_after_redis()
         self._forget_settled()
-        sent = 0
-        while sent_now := sum(self._submit_with(key) for key in self._keys):
-            sent += sent_now
+        sent, without_room = 0, 0
+        while without_room < len(self._keys):
+            burst = self._submit_with(next(self._turns))
+            if burst is None:
+                break
+            sent, without_room = sent + burst, 0 if burst else without_room + 1
         return sent
 
-    def _submit_with(self, key: OperatorKey) -> bool:
-        if self._resolves.in_flight_count(key.public_key) >= self._policy.window:
-            return False
+    def _submit_with(self, key: OperatorKey) -> int | None:
+        """Fill the key's window; the number of transactions sent, None when nothing waits."""
+        room = self._policy.window - self._resolves.in_flight_count(key.public_key)
+        if room <= 0:
+            return 0
         block = self._recent_block.get()
         try:
             with self._nonces.lock(key.public_key) as lease:
-                rows = self._resolves.take(self._policy.batch, lease_seconds=TAKE_LEASE_SECONDS, final_height=block.height)
-                return bool(rows) and self._sign_and_send(key, lease, rows, block)
+                rows = self._resolves.take(room * self._policy.batch, lease_seconds=TAKE_LEASE_SECONDS, final_height=block.height)
+                return self._send_all(key, lease, rows, block) if rows else None
         except (KeyBusy, KeyHeld, NonceAhead, LeaseLost) as error:
             log.debug("A key signs nothing for now.", action="pass_over_key", public_key=key.public_key, reason=error.sentence)
-            return False
+            return 0
 
-    def _sign_and_send(self, key: OperatorKey, lease: KeyLease, rows: Sequence[Row], block: BlockRef) -> bool:
+    def _send_all(self, key: OperatorKey, lease: KeyLease, rows: Sequence[Row], block: BlockRef) -> int:
+        """Sign everything, keep it on disk with one sync, then store and send in the order of the nonces."""
+        size = self._policy.batch
         try:
-            transaction = self._sign(key, lease, rows, block)
-            self._journal.append(JOURNAL_KIND, transaction.hash, journal_body(transaction, rows))
+            signed = [(self._sign(key, lease, group, block), group) for group in (rows[at : at + size] for at in range(0, len(rows), size))]
+            self._journal.extend((JOURNAL_KIND, transaction.hash, journal_body(transaction, group)) for transaction, group in signed)
         except OffchainVMError:
             self._resolves.give_back(rows)
             raise
-        if not self._resolves.store(transaction, rows):
-            log.warning("A take ran out before its transaction was stored; nothing was sent.", action="drop_transaction")
-            self._journal.discard([transaction.hash])
-        else:
-            self._send(transaction)
-        return True
+        for transaction, group in signed:
+            if self._resolves.store(transaction, group):
+                self._send(transaction)
+            else:
+                log.warning("A take ran out before its transaction was stored; nothing was sent.", action="drop_transaction")
+                self._journal.discard([transaction.hash])
+        return len(signed)
 
     def _sign(self, key: OperatorKey, lease: KeyLease, rows: Sequence[Row], block: BlockRef) -> Transaction:
         policy = self._policy
