@@ -1,33 +1,50 @@
-"""Small promises between a process and its children."""
+"""Small promises between a process and its children: that they end with it, and what it forgets."""
 
 from __future__ import annotations
 
 import ctypes
 import os
 import signal
-from collections.abc import Callable
+import sys
 
-_PR_SET_PDEATHSIG = 1
+_PR_SET_PDEATHSIG = 1  # prctl(2)
 _libc = ctypes.CDLL(None, use_errno=True)
 
+# Runs between fork and exec as a program of its own: a `preexec_fn` may deadlock in a parent that has threads.
+_WRAPPER = """
+import ctypes, os, sys
+if sys.platform == "linux":
+    ctypes.CDLL(None).prctl(1, int(sys.argv[2]), 0, 0, 0)
+    if os.getppid() != int(sys.argv[1]):
+        sys.exit("the parent is gone")
+os.execv(sys.argv[3], sys.argv[3:])
+"""
 
-def die_with_parent(signal_number: int = signal.SIGKILL) -> Callable[[], None]:
-    """A ``preexec_fn`` after which the kernel sends the child ``signal_number`` when its parent is gone.
 
-    The parent is the thread that started the child: start it from one that lives as long as the child should.
-    Where the platform has no such promise (macOS), nothing happens.
+def bound_command(command: list[str], *, signal_number: int = signal.SIGKILL) -> list[str]:
+    """``command`` (its first part an absolute path), wrapped so that it gets ``signal_number`` when this process dies.
+
+    The kernel watches the *thread* that starts it: start it from one that lives as long as the process should. Where
+    the platform has no such promise (macOS), nothing happens.
     """
-    parent = os.getpid()
+    return [sys.executable, "-I", "-S", "-c", _WRAPPER, str(os.getpid()), str(int(signal_number)), *command]
 
-    def promise() -> None:
-        prctl = getattr(_libc, "prctl", None)
-        if prctl is None:
-            return
-        prctl(_PR_SET_PDEATHSIG, int(signal_number), 0, 0, 0)
-        if os.getppid() != parent:  # it died before we asked
-            os._exit(1)
 
-    return promise
+def die_with_parent(signal_number: int = signal.SIGKILL, *, parent: int | None = None) -> None:
+    """Have the kernel send this process ``signal_number`` when its parent dies; send it now when that has happened already.
+
+    ``parent``: its process id, where it is known from before; else whoever is the parent now.
+    """
+    expected = os.getppid() if parent is None else parent
+    prctl(_PR_SET_PDEATHSIG, int(signal_number))
+    if os.getppid() != expected:
+        os.kill(os.getpid(), signal_number)
+
+
+def prctl(option: int, value: int) -> None:
+    """prctl(2) with one argument; nothing where the system has none."""
+    if sys.platform == "linux":
+        _libc.prctl(option, value, 0, 0, 0)
 
 
 def forget_environment_variable(name: str) -> None:

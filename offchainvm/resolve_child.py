@@ -17,7 +17,7 @@ import time
 from types import FrameType
 
 from offchainvm import logs
-from offchainvm.processes import die_with_parent, forget_environment_variable
+from offchainvm.processes import bound_command, forget_environment_variable
 
 log = logs.get_logger()
 
@@ -31,10 +31,8 @@ class ResolveChild:
     """The keeper, seen from the execute worker: started once, stopped with it."""
 
     def __init__(self) -> None:
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "offchainvm.resolve_child"],
-            preexec_fn=die_with_parent(signal.SIGTERM),  # noqa: PLW1509 -- prctl only
-        )
+        keeper = [sys.executable, "-m", "offchainvm.resolve_child"]
+        self._process = subprocess.Popen(bound_command(keeper, signal_number=signal.SIGTERM))
         for name in KEY_VARIABLES:
             forget_environment_variable(name)
         log.info("A resolve worker runs beside this worker.", action="start_resolve_child", pid=self._process.pid)
@@ -69,7 +67,7 @@ def keep_running(command: list[str]) -> None:
     pause_seconds = 1.0
     while not stopping.is_set():
         started = time.monotonic()
-        process = subprocess.Popen(command, preexec_fn=die_with_parent(signal.SIGTERM))  # noqa: PLW1509 -- prctl only
+        process = subprocess.Popen(bound_command(command, signal_number=signal.SIGTERM))
         while process.poll() is None and not stopping.wait(0.5):
             pass
         if stopping.is_set():

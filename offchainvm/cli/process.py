@@ -11,8 +11,8 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from offchainvm.devnet.parent import bound_command
 from offchainvm.errors import Unavailable
+from offchainvm.processes import bound_command
 
 TAIL_BYTES = 2000
 _PAUSE_SECONDS = 0.02

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import argparse
 import secrets
+import signal
 import sys
 from pathlib import Path
 from typing import Any
 
 from offchainvm.devnet.coordinator import BODY_LIMIT_BYTES, CoordinatorApp, CoordinatorSettings
 from offchainvm.devnet.keys import write_secret
-from offchainvm.devnet.parent import die_with_parent
 from offchainvm.devnet.serve import listen, run
+from offchainvm.processes import die_with_parent
 
 
 def _arguments(arguments: list[str] | None) -> argparse.Namespace:
@@ -67,7 +68,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Serve until SIGTERM, SIGINT, or the parent's death."""
     options = _arguments(arguments)
     if not options.keep_running:
-        die_with_parent()
+        die_with_parent(signal.SIGTERM)
     listener = listen(options.port, options.host)
     url = f"http://{options.host}:{listener.getsockname()[1]}"
     ready = {"service": options.service, "url": url, "control_url": f"{url}/control"}

@@ -21,8 +21,8 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from offchainvm.devnet.parent import bound_command
 from offchainvm.errors import Unavailable
+from offchainvm.processes import bound_command
 
 START_SECONDS = 20.0
 STOP_SECONDS = 10.0

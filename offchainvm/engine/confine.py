@@ -2,33 +2,22 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import resource
-import signal
-import sys
 from pathlib import Path
 
-_PR_SET_PDEATHSIG, _PR_SET_NO_NEW_PRIVS = 1, 38
+from offchainvm.processes import die_with_parent, prctl
+
+_PR_SET_NO_NEW_PRIVS = 38  # prctl(2)
 _DESCRIPTORS_MAX = 64
 _PROCESSES_MAX = 0
-_prctl = ctypes.CDLL(None, use_errno=True).prctl if sys.platform == "linux" else None
-
-
-def die_with_parent(parent: int) -> None:
-    """Have the kernel kill this process when its parent ends; ends it at once when that has happened already."""
-    if _prctl is not None:
-        _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-    if os.getppid() != parent:
-        os._exit(0)
 
 
 def isolate(*, parent: int) -> None:
     """Own session, death with the parent, and no new privileges."""
     os.setsid()
-    die_with_parent(parent)
-    if _prctl is not None:
-        _prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+    die_with_parent(parent=parent)
+    prctl(_PR_SET_NO_NEW_PRIVS, 1)
 
 
 def limit_resources(*, data_bytes: int, cpu_seconds: int) -> None:

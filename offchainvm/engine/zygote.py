@@ -24,8 +24,8 @@ from pathlib import Path
 from typing import Any
 
 from offchainvm.engine.child import child_main
-from offchainvm.engine.confine import die_with_parent
 from offchainvm.engine.protocol import CONTROL_BYTES_MAX
+from offchainvm.processes import die_with_parent
 
 KILL_GRACE_SECONDS = 0.2
 """After the limit by which a guest should have noticed, until its group is killed."""
@@ -40,7 +40,7 @@ def main(control_fd: int, parent: int, *, die_with_thread: bool) -> None:
     asked for only when that is the supervisor's main thread.
     """
     if die_with_thread:
-        die_with_parent(parent)
+        die_with_parent(parent=parent)
     control = socket.socket(fileno=control_fd)
     try:
         zygote = Zygote(control)

@@ -20,9 +20,9 @@ from offchainvm.devnet import serve
 from offchainvm.devnet.coordinator import CoordinatorApp
 from offchainvm.devnet.embedded_redis import EmbeddedRedis
 from offchainvm.devnet.faults import Fault
-from offchainvm.devnet.parent import bound_command
 from offchainvm.jobs.connection import connect
 from offchainvm.jobs.store import JobStore
+from offchainvm.processes import bound_command
 
 TOKEN = "a-token-of-tests"
 DEAD_URL = "http://127.0.0.1:1"
