@@ -8,8 +8,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from redis.exceptions import RedisError
-
 from offchainvm import logs
 from offchainvm.jobs.record import Claim
 from offchainvm.jobs.store import JobStore
@@ -62,7 +60,8 @@ class LeaseKeeper:
             if job is not None and not job.lost:
                 try:
                     self._look_after(job)
-                except RedisError as error:
+                except Exception as error:
+                    # Whatever it is: without this thread every job of this process would be judged dead from now on.
                     log.warning("A lease could not be renewed; tried again.", action="renew_lease", error=type(error).__name__)
 
     def _look_after(self, job: _InHand) -> None:

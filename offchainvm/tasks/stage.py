@@ -72,8 +72,8 @@ class StageRunner:
             )
             return
         waiting = deque(message.data_ids)
-        while waiting:
-            self._run_one(waiting.popleft(), on_slow=lambda: self._hand_back(waiting))
+        while (data_id := _first(waiting)) is not None:
+            self._run_one(data_id, on_slow=lambda: self._hand_back(waiting))
 
     def _run_one(self, data_id: str, *, on_slow: Callable[[], None]) -> None:
         claim = self._store.claim(data_id, self._stage, owner=self._owner, lease_seconds=LEASE_SECONDS)
@@ -85,15 +85,13 @@ class StageRunner:
                 log.warning("Another worker has this job by now; this result is dropped.", action="fence_out")
 
     def _commit(self, claim: Claim, step: Transition) -> bool:
-        """Commit, however often Redis goes away meanwhile: the token makes a repeat the same commit."""
         token = new_token()
-        for pause_seconds in COMMIT_PAUSES_SECONDS:
-            try:
-                return self._store.commit(claim, step, token=token)
-            except Unavailable as error:
-                log.warning("A result waits for Redis.", action="wait_to_commit", reason=error.sentence)
-                time.sleep(pause_seconds)
-        return self._store.commit(claim, step, token=token)
+        return _outlasting_redis(lambda: self._store.commit(claim, step, token=token))
+
+    def _put_back(self, claim: Claim, *, delay_seconds: float, note: str, counted: bool) -> None:
+        # Given up, its lease would run out, and a healthy job would be one death nearer to poison.
+        token = new_token()
+        _outlasting_redis(lambda: self._store.put_back(claim, delay_seconds=delay_seconds, note=note, counted=counted, token=token))
 
     def _next_step(self, claim: Claim) -> Transition | None:
         try:
@@ -103,7 +101,7 @@ class StageRunner:
         except Unavailable as error:
             pause = min(2.0 * 2 ** min(claim.job.attempt, 4), LONGEST_PAUSE_SECONDS) * random.uniform(0.5, 1)  # noqa: S311 -- jitter
             log.warning("A service is away; the job waits.", action="wait_for_service", service=error.service, reason=error.sentence)
-            self._store.put_back(claim, delay_seconds=error.retry_after_seconds or pause, note=str(error), counted=False)
+            self._put_back(claim, delay_seconds=error.retry_after_seconds or pause, note=str(error), counted=False)
             return None
         except JobError as error:
             return self._after(error, claim)
@@ -114,7 +112,7 @@ class StageRunner:
     def _after(self, error: JobError, claim: Claim) -> Transition | None:
         if claim.job.attempt < error.retry.times:
             log.warning("A stage failed and is repeated.", action="retry_stage", code=error.code, attempt=claim.job.attempt)
-            self._store.put_back(claim, delay_seconds=error.retry.delay_seconds, note=error.text, counted=True)
+            self._put_back(claim, delay_seconds=error.retry.delay_seconds, note=error.text, counted=True)
             return None
         log.info("A job failed.", action="fail_job", code=error.code, error=error.sentence)
         return failure(claim.job, error)
@@ -125,13 +123,28 @@ class StageRunner:
             self._store.hand_back(rest, self._stage)
 
 
+def _outlasting_redis(call: Callable[[], bool]) -> bool:
+    """End a claim, however often Redis goes away meanwhile; the call's token makes a repeat the same call."""
+    for pause_seconds in COMMIT_PAUSES_SECONDS:
+        try:
+            return call()
+        except Unavailable as error:
+            log.warning("A result waits for Redis.", action="wait_to_commit", reason=error.sentence)
+            time.sleep(pause_seconds)
+    return call()
+
+
+def _first(waiting: deque[str]) -> str | None:
+    try:
+        return waiting.popleft()
+    except IndexError:  # none left, or the lease's thread handed the last one back just now
+        return None
+
+
 def _drain(waiting: deque[str]) -> list[str]:
     rest = []
-    while waiting:
-        try:
-            rest.append(waiting.popleft())
-        except IndexError:  # the worker took the last one in between
-            break
+    while (data_id := _first(waiting)) is not None:
+        rest.append(data_id)
     return rest
 
 

@@ -21,6 +21,8 @@ class RecordingStore:
         self.modules: dict[str, Any] = {}
         self.inputs: dict[str, tuple[str, int]] = {}
         self.commit_answers: list[bool | Exception] = []
+        self.put_back_answers: list[bool | Exception] = []
+        self.renew_answers: list[bool | Exception] = []
 
     def claim(self, data_id: str, stage: Stage, *, owner: str, lease_seconds: float) -> Claim | None:
         return self.claims.pop(data_id, None)
@@ -32,16 +34,22 @@ class RecordingStore:
             raise answer
         return answer
 
-    def put_back(self, claim: Claim, *, delay_seconds: float, note: str, counted: bool) -> bool:
+    def put_back(self, claim: Claim, *, delay_seconds: float, note: str, counted: bool, token: str | None = None) -> bool:
+        answer = self.put_back_answers.pop(0) if self.put_back_answers else True
+        if isinstance(answer, Exception):
+            raise answer
         self.calls.append(("put_back", (claim.data_id, delay_seconds, counted)))
-        return True
+        return answer
 
     def hand_back(self, data_ids: list[str], stage: Stage) -> None:
         self.calls.append(("hand_back", (list(data_ids), stage)))
 
     def renew(self, claim: Claim, *, lease_seconds: float) -> bool:
         self.calls.append(("renew", (claim.data_id,)))
-        return True
+        answer = self.renew_answers.pop(0) if self.renew_answers else True
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
 
     def module(self, source_key: str) -> Any:
         return self.modules.get(source_key)

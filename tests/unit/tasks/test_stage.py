@@ -9,6 +9,7 @@ import pytest
 
 from offchainvm.errors import BuildCode, BuildError, ExecutionError, Status, Unavailable
 from offchainvm.jobs.record import Stage, ToExecute, ToResolve
+from offchainvm.tasks import lease
 from offchainvm.tasks import stage as stage_module
 from offchainvm.tasks.stage import StageRunner
 
@@ -101,6 +102,30 @@ def test_a_commit_outlasts_a_redis_that_goes_away(store, make_claim, run, monkey
     tokens = {token for _, _, token in store.made("commit")}
     assert len(store.made("commit")) == 3
     assert len(tokens) == 1, "a repeat must carry the token of the first try"
+
+
+def test_giving_a_job_back_outlasts_a_redis_that_goes_away(store, make_claim, run, monkeypatch):
+    monkeypatch.setattr(stage_module, "COMMIT_PAUSES_SECONDS", (0.0, 0.0))
+    store.claims[ONE] = make_claim(ONE)
+    store.put_back_answers = [Unavailable("redis", "gone"), Unavailable("redis", "gone"), True]
+    run(raising(Unavailable("coordinator", "gone too", retry_after_seconds=5)), ONE)
+    assert store.made("put_back") == [(ONE, 5, False)]
+
+
+def test_leases_are_renewed_again_after_a_redis_that_was_away(store, make_claim, run, monkeypatch):
+    monkeypatch.setattr(lease, "TICK_SECONDS", 0.005)
+    monkeypatch.setattr(stage_module, "LEASE_SECONDS", 0.01)
+    store.claims[ONE] = make_claim(ONE)
+    store.renew_answers = [Unavailable("redis", "gone"), RuntimeError("what nobody thought of")]
+
+    def work(claim):
+        until = time.monotonic() + 5
+        while len(store.made("renew")) < 4 and time.monotonic() < until:
+            time.sleep(0.005)
+        return STEP
+
+    run(work, ONE)
+    assert len(store.made("renew")) >= 4
 
 
 def test_jobs_behind_a_slow_one_are_handed_back(store, make_claim, run):
