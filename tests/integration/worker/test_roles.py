@@ -1,0 +1,134 @@
+"""A Celery worker as its user starts it: which queues it serves, what it refuses, and who holds the operator's key."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from offchainvm.devnet.embedded_redis import EmbeddedRedis
+from offchainvm.devnet.keys import KeyPair
+
+SECONDS = 30
+KEY = KeyPair.generate().secret_text
+DEAD_URL = "http://127.0.0.1:1"
+COORDINATOR = {"API_BASE_URL": DEAD_URL, "API_AUTH_TOKEN": "a-token-of-tests"}
+CHAIN = {"NEAR_RPC_URL": DEAD_URL, "OFFCHAINVM_CONTRACT_ID": "vm.testnet"}
+OPERATOR = {"OPERATOR_ACCOUNT_ID": "operator.testnet", "OPERATOR_PRIVATE_KEY": KEY}
+
+
+class Worker:
+    """One ``celery worker``, its output in a file; in a session of its own."""
+
+    def __init__(self, folder: Path, settings: dict[str, str], *words: str) -> None:
+        self.marker = str(folder)
+        self._log = folder / "log"
+        environment = {
+            "PATH": os.environ["PATH"],
+            "HOME": str(folder),
+            "STATE_DIR": str(folder / "state"),
+            "OFFCHAINVM_LIVE_DIR": str(folder / "live"),
+            "OFFCHAINVM_ENV_FILE": "",
+            "DOCKER_HOST": "tcp://127.0.0.1:1",
+            "WORKER_ID": "worker-1",
+            **settings,
+        }
+        command = [sys.executable, "-m", "celery", "-A", "offchainvm", "worker", "--without-gossip", "--without-mingle", *words]
+        with self._log.open("wb") as log:
+            self.process = subprocess.Popen(command, env=environment, cwd=folder, stdout=log, stderr=log, start_new_session=True)
+
+    @property
+    def log(self) -> str:
+        return self._log.read_text(errors="replace")
+
+    def wait_for_log(self, text: str) -> None:
+        wait_until(lambda: text in self.log or self.process.poll() is not None, f"{text!r} in the log")
+        assert text in self.log, self.log
+
+    def processes(self) -> dict[int, bytes]:
+        """Environments, by process id, of all that this worker started, and its own."""
+        found = {}
+        for entry in Path("/proc").iterdir():
+            try:
+                environment = (entry / "environ").read_bytes() if entry.name.isdigit() else b""
+            except OSError:  # it ended meanwhile
+                continue
+            if self.marker.encode() in environment:
+                found[int(entry.name)] = environment
+        return found
+
+
+def wait_until(true: Callable[[], bool], what: str) -> None:
+    deadline = time.monotonic() + SECONDS
+    while not true():
+        assert time.monotonic() < deadline, f"waited {SECONDS} s for {what}"
+        time.sleep(0.1)
+
+
+@pytest.fixture
+def start(tmp_path: Path, redis_server: EmbeddedRedis) -> Iterator[Callable[..., Worker]]:
+    started: list[Worker] = []
+
+    def start(settings: dict[str, str], *words: str) -> Worker:
+        started.append(Worker(tmp_path, {"REDIS_URL": redis_server.url, **settings}, *words))
+        return started[-1]
+
+    yield start
+    for worker in started:
+        worker.process.kill()
+        worker.process.wait(SECONDS)
+        wait_until(lambda worker=worker: not worker.processes(), "its children to end with it")
+
+
+def test_a_queue_that_is_asked_for_is_refused_with_every_need_that_is_not_met(start: Callable[..., Worker]) -> None:
+    worker = start(COORDINATOR, "-Q", "resolve", "-P", "solo")
+    assert worker.process.wait(SECONDS) == 2, worker.log
+    assert "the resolve worker cannot start" in worker.log
+    for name in (*CHAIN, *OPERATOR):
+        assert f"- {name}: is missing" in worker.log
+    assert "API_AUTH_TOKEN" not in worker.log
+
+
+def test_without_a_queue_those_are_served_whose_needs_are_met_and_the_others_are_told(start: Callable[..., Worker]) -> None:
+    worker = start({**COORDINATOR, **CHAIN, "LOG_FORMAT": "json"}, "-P", "solo")
+    worker.wait_for_log("execute@worker-1 ready")
+    left_out = [line for line in worker.log.splitlines() if '"action": "leave_out_queue"' in line]
+    assert [('"queue": "compile"' in line, '"queue": "resolve"' in line) for line in left_out] == [(True, False), (False, True)]
+    assert "Docker" in left_out[0]
+    assert "OPERATOR_PRIVATE_KEY: is missing" in left_out[1]
+    worker.process.send_signal(signal.SIGTERM)
+    assert worker.process.wait(SECONDS) == 0, worker.log
+
+
+def test_where_nothing_can_be_served_a_worker_says_so(start: Callable[..., Worker]) -> None:
+    worker = start({}, "-P", "solo")
+    assert worker.process.wait(SECONDS) == 2, worker.log
+    assert "no queue can be served here" in worker.log
+
+
+def test_an_execute_worker_hands_the_key_to_a_resolve_worker_and_forgets_it(start: Callable[..., Worker]) -> None:
+    worker = start({**COORDINATOR, **CHAIN, **OPERATOR}, "-Q", "execute", "-c", "1")
+    worker.wait_for_log("execute@worker-1 ready")
+    worker.wait_for_log("resolve@worker-1 ready")
+    holders = {pid for pid, environment in worker.processes().items() if KEY.encode() in environment}
+    commands = [Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ") for pid in sorted(holders)]
+    assert worker.process.pid not in holders
+    assert all(b"offchainvm.resolve_child" in command or b"-Q resolve" in command for command in commands), commands
+    assert any(b"-Q resolve" in command for command in commands)
+    assert KEY not in worker.log
+    worker.process.kill()  # kill -9: nobody is left who could stop them
+    wait_until(lambda: not any(KEY.encode() in environment for environment in worker.processes().values()), "the key's holders to end")
+
+
+def test_a_worker_that_is_asked_to_stop_stops_its_resolve_worker(start: Callable[..., Worker]) -> None:
+    worker = start({**COORDINATOR, **CHAIN, **OPERATOR}, "-Q", "execute", "-P", "solo")
+    worker.wait_for_log("resolve@worker-1 ready")
+    worker.process.send_signal(signal.SIGTERM)
+    assert worker.process.wait(SECONDS) == 0, worker.log
+    assert worker.processes() == {}
