@@ -135,7 +135,7 @@ class Settler:
             return _Finding(TransactionOutcome(TransactionState.NO_STATEMENT, text=error.sentence))
 
     def _act(self, flight: Transaction, watch: _Watch, finding: _Finding) -> None:
-        watch.look_at = time.monotonic() + min(_LONGEST_LOOK_SECONDS, max(_SHORTEST_LOOK_SECONDS, self._usual_seconds / 4))
+        watch.look_at = time.monotonic() + min(_LONGEST_LOOK_SECONDS, max(_SHORTEST_LOOK_SECONDS, self._usual_seconds / 8))
         state = finding.outcome.state
         if state is TransactionState.NO_STATEMENT:
             watch.look_at = time.monotonic() + self._chain.down(Unavailable("NEAR RPC", finding.outcome.text, remedy="Check NEAR_RPC_URL."))

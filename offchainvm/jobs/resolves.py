@@ -100,6 +100,14 @@ class Resolves:
             value = self._redis.hget(key("job", data_id), "hashes")
         return [] if value is None else text(value).split()
 
+    def answer_bell(self) -> None:
+        """The doorbell was heard: who comes with a row from now on, or frees a window, rings again.
+
+        ``take`` does so too, but whoever finds all windows full never takes.
+        """
+        with reaching_redis():
+            self._redis.delete(key("bell"))
+
     def waiting_count(self) -> int:
         """Rows that nobody has taken."""
         with reaching_redis():

@@ -84,6 +84,7 @@ class Submitter:
 
     def submit(self) -> int:
         """Send until nothing waits or no key has room; the number of transactions sent."""
+        self._resolves.answer_bell()
         self._restore_after_redis()
         self._forget_settled()
         sent, without_room = 0, 0

@@ -9,6 +9,7 @@ from pydantic import SecretStr
 from redis import Redis
 
 from offchainvm.errors import SettingsError, Unavailable
+from offchainvm.jobs.outbox import Outbox
 from offchainvm.jobs.record import Stage, ToResolve, Verdict
 from offchainvm.jobs.resolves import Resolves
 from offchainvm.jobs.rows import RowOutcome, parse_journal_body
@@ -100,6 +101,20 @@ def test_no_key_has_more_in_flight_than_its_window(house) -> None:
         house.waiting(number)
     assert house.submitter().submit() == 2
     assert house.resolves.waiting_count() == 3
+
+
+def test_a_window_that_was_full_and_empties_rings_again(house) -> None:
+    for number in range(5):
+        house.waiting(number)
+    submitter = house.submitter()
+    submitter.submit()
+    house.waiting(5)  # its ring is heard while the window is full
+    assert submitter.submit() == 0
+    outbox = Outbox(house.redis)
+    outbox.done([message.entry_id for message in outbox.read(100, 0, "relay")])
+    [first, _] = house.resolves.in_flight()
+    house.resolves.settle(first.hash, [RowOutcome(Verdict.ACCEPTED)])
+    assert [message.stage for message in outbox.read(100, 0, "relay")] == [Stage.RESOLVE]
 
 
 def test_more_keys_carry_more(house) -> None:
