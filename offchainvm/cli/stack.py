@@ -93,11 +93,6 @@ class Stack:
         return str(self._facts["chain"]["url"])
 
     @property
-    def chain_facts(self) -> Mapping[str, Any]:
-        """The ready line of the chain: ``rpc_url``, ``lagging_rpc_url``, ``neardata_url``, ``contract_id``, …"""
-        return self._facts["chain"]
-
-    @property
     def redis_url(self) -> str:
         if self.redis is None:
             raise RuntimeError("the stack was not started")
