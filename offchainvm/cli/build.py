@@ -29,6 +29,7 @@ SETTINGS = (
     "build_disk_mb",
     "source_mirror_url",
     "require_lockfile",
+    "verify_builds",
 )
 PHASES = {"source": "Source", "inspect": "Inspect", "fetch": "Dependencies", "compile": "Compile", "check": "Check"}
 _REPO = typer.Argument(metavar="REPO", help="https://github.com/OWNER/NAME, or OWNER/NAME.")

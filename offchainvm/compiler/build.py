@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 from offchainvm.compiler import artifact, engine, failures, git, image, project, provenance, sandbox
 from offchainvm.compiler.base import Builder, BuildEvent, BuildRequest, BuiltModule, OnEvent, ignore_event
 from offchainvm.compiler.source import clone_url
-from offchainvm.errors import BuildCode, BuildError
+from offchainvm.errors import BuildCode, BuildError, SettingsError
 from offchainvm.logs import get_logger
 from offchainvm.settings import Settings
 
@@ -71,7 +71,13 @@ class SandboxBuilder(Builder):
 
     @classmethod
     def from_settings(cls, settings: Settings) -> SandboxBuilder:
-        """The builder of a compile worker."""
+        """The builder of a compile worker.
+
+        Raises:
+            SettingsError: what this version cannot do.
+        """
+        if settings.verify_builds != "off":
+            raise SettingsError(["VERIFY_BUILDS: building twice is not built into this version. Set VERIFY_BUILDS=off."])
         return cls(
             image=settings.builder_image,
             state_dir=settings.state_dir,

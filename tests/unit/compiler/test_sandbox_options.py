@@ -14,7 +14,7 @@ from offchainvm.compiler.double import EMPTY_OUTPUT_MODULE, FakeBuilder
 from offchainvm.compiler.limits import BuildLimits
 from offchainvm.compiler.sandbox import Phase, container_options, volume_options
 from offchainvm.compiler.source import parse_source
-from offchainvm.errors import BuildError, Unavailable
+from offchainvm.errors import BuildError, SettingsError, Unavailable
 from offchainvm.models import CodeSource
 from offchainvm.settings import Settings
 
@@ -55,6 +55,12 @@ def test_a_volume_has_a_quota_of_bytes_and_of_inodes() -> None:
 
 def test_the_compile_phase_is_told_nothing_of_the_host() -> None:
     assert not [name for name in COMPILE_ENVIRONMENT if "proxy" in name.lower() or name.startswith(("GIT", "SSL"))]
+
+
+@pytest.mark.parametrize("asked", ["warn", "require"])
+def test_what_is_not_built_says_so(asked: str) -> None:
+    with pytest.raises(SettingsError, match="Set VERIFY_BUILDS=off"):
+        SandboxBuilder.from_settings(Settings.model_validate({"verify_builds": asked}))
 
 
 def test_limits_come_from_the_settings() -> None:
