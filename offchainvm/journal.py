@@ -101,6 +101,12 @@ class Journal:
         with self._mutex:
             return list(self._live.values())
 
+    def entries_of_others(self) -> list[Entry]:
+        """What living processes of this role keep in the same folder, as far as it is on the disk now; only they discard it."""
+        with _locked(self._root / ".lock"):
+            files = [folder / "journal.log" for folder in sorted(self._root.iterdir()) if self._is_foreign(folder)]
+        return [entry for file in files for entry in (_read(file) or {}).values()]
+
     def adopt(self) -> int:
         """Take over the entries of processes of this role that are gone; the number of entries."""
         with _locked(self._root / ".lock"):
@@ -237,7 +243,10 @@ def _record(what: int, kind: str, key: str, body: bytes) -> bytes:
 
 def _read(path: Path) -> dict[str, Entry] | None:
     """The living entries of a file, None when it is of another version."""
-    data = path.read_bytes() if path.exists() else b""
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:  # its process closes it just now
+        data = b""
     if not data.startswith(_HEADER):
         return {} if _HEADER.startswith(data) else None
     kept: dict[str, Entry] = {}
@@ -281,8 +290,11 @@ def _sync_folder(folder: Path) -> None:
 
 
 def _try_lock(path: Path) -> int | None:
-    """A descriptor that holds the lock, None when another process does."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    """A descriptor that holds the lock, None when another process does, or its folder went away just now."""
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except FileNotFoundError:
+        return None
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:

@@ -21,7 +21,7 @@ from typing import Any
 
 from offchainvm import logs
 from offchainvm.app import app
-from offchainvm.errors import OffchainVMError, SettingsError, Unavailable
+from offchainvm.errors import Refused, SettingsError, Unavailable
 from offchainvm.jobs.resolves import Resolves
 from offchainvm.jobs.rows import Row, Transaction, journal_body, parse_journal_body
 from offchainvm.journal import Journal
@@ -35,6 +35,8 @@ from offchainvm.tasks import rooms
 log = logs.get_logger()
 
 TAKE_LEASE_SECONDS = 20.0
+LONGEST_SECONDS = 10.0
+"""For one message, however much waits: a worker that never returns looks dead, and is killed at the hard limit."""
 HARD_LIMIT_SECONDS = 60
 LOOK_EVERY_SECONDS = 5.0
 JOURNAL_KIND = "transaction"
@@ -81,14 +83,19 @@ class Submitter:
         self._looked_at = time.monotonic()
         self._over: set[str] = set()
         self._floors: dict[str, int] = {}
+        self._chain_away = False
 
     def submit(self) -> int:
-        """Send until nothing waits or no key has room; the number of transactions sent."""
+        """Send until nothing waits, no key has room, the chain is away or time is up; the number of transactions signed."""
         self._resolves.answer_bell()
         self._restore_after_redis()
         self._forget_settled()
+        self._chain_away, until = False, time.monotonic() + LONGEST_SECONDS
         sent, without_room = 0, 0
-        while without_room < len(self._keys):
+        while without_room < len(self._keys) and not self._chain_away:
+            if time.monotonic() >= until:
+                self._resolves.ring()
+                break
             burst = self._submit_with(next(self._turns))
             if burst is None:
                 break
@@ -102,12 +109,16 @@ class Submitter:
             return 0
         block = self._recent_block.get()
         try:
+            self._floor(key.public_key)
             with self._nonces.lock(key.public_key) as lease:
                 rows = self._resolves.take(room * self._policy.batch, lease_seconds=TAKE_LEASE_SECONDS, final_height=block.height)
                 return self._send_all(key, lease, rows, block) if rows else None
         except (KeyBusy, KeyHeld, NonceAhead, LeaseLost) as error:
             log.debug("A key signs nothing for now.", action="pass_over_key", public_key=key.public_key, reason=error.sentence)
-            return 0
+        except SettingsError as error:
+            # One bad key of several: the others sign on.
+            log.error(str(error), action="pass_over_key", public_key=key.public_key)
+        return 0
 
     def _send_all(self, key: OperatorKey, lease: KeyLease, rows: Sequence[Row], block: BlockRef) -> int:
         """Sign everything, keep it on disk with one sync, then store and send in the order of the nonces."""
@@ -115,7 +126,7 @@ class Submitter:
         try:
             signed = [(self._sign(key, lease, group, block), group) for group in (rows[at : at + size] for at in range(0, len(rows), size))]
             self._journal.extend((JOURNAL_KIND, transaction.hash, journal_body(transaction, group)) for transaction, group in signed)
-        except OffchainVMError:
+        except Exception:
             self._resolves.give_back(rows)
             raise
         for transaction, group in signed:
@@ -157,10 +168,13 @@ class Submitter:
         return self._floors[public_key]
 
     def _send(self, transaction: Transaction) -> None:
-        self._resolves.attempted(transaction.hash)
+        # Not after a failure: each would wait for the same time-out, under the key's lock. Nor what is over by now.
+        if self._chain_away or not self._resolves.attempted(transaction.hash):
+            return
         try:
             self._rpc.send_tx(transaction.signed)
-        except Unavailable as error:
+        except (Unavailable, Refused) as error:
+            self._chain_away = True
             sentence = "A transaction could not be sent; the settler sends it."
             log.warning(sentence, action="leave_to_settler", transaction=transaction.hash, error=str(error))
         else:
@@ -171,10 +185,17 @@ class Submitter:
         run_id = self._redis_run_id()
         if run_id == self._known_run_id:
             return
+        for _kind, _key, body in self._journal.entries_of_others():
+            self._restore(body)
         for _kind, key, body in self._journal.entries():
-            if not self._resolves.restore(*parse_journal_body(body)):
+            if not self._restore(body):
                 self._journal.discard([key])
         self._known_run_id = run_id
+
+    def _restore(self, body: bytes) -> bool:
+        transaction, rows = parse_journal_body(body)
+        self._nonces.raise_floor(transaction.public_key, transaction.nonce)
+        return self._resolves.restore(transaction, rows)
 
     def _forget_settled(self) -> None:
         """Every few seconds, drop from the journal what was over at the last look already.
@@ -223,4 +244,7 @@ def _submitter() -> Submitter:
 @app.task(name="offchainvm.resolve")  # type: ignore[untyped-decorator]
 def resolve_waiting(message: dict[str, Any]) -> None:  # noqa: ARG001 -- a doorbell has nothing to say
     """Celery's entry to the resolve stage."""
-    _submitter().submit()
+    try:
+        _submitter().submit()
+    except (Unavailable, Refused) as error:
+        log.warning("Resolves wait; the reconciler rings again.", action="wait_for_service", reason=str(error))

@@ -8,7 +8,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from pydantic import SecretStr
 from redis import Redis
 
-from offchainvm.errors import SettingsError, Unavailable
+from offchainvm.errors import Unavailable
 from offchainvm.jobs.outbox import Outbox
 from offchainvm.jobs.record import Stage, ToResolve, Verdict
 from offchainvm.jobs.resolves import Resolves
@@ -179,12 +179,87 @@ def test_what_redis_forgot_is_restored_from_the_journal_before_anything_new_is_s
     assert len(house.rpc.sent) == 1
 
 
-def test_a_key_that_the_account_does_not_have_is_named_and_the_row_waits_on(house) -> None:
+def test_a_key_that_the_account_does_not_have_is_named_and_the_row_waits_on(house, monkeypatch) -> None:
+    told = []
+    monkeypatch.setattr(resolve.log, "error", lambda sentence, **_: told.append(sentence))
     house.waiting(1)
     house.rpc.key_nonce = None
-    with pytest.raises(SettingsError, match="has no key ed25519:"):
+    assert house.submitter().submit() == 0
+    assert house.resolves.waiting_count() == 1
+    assert "has no key ed25519:" in told[0]
+
+
+def test_a_key_that_the_account_does_not_have_stops_no_other(house, monkeypatch) -> None:
+    bad, good = house.keys = [a_key(), a_key()]
+    ask = house.rpc.access_key
+    monkeypatch.setattr(house.rpc, "access_key", lambda account, key: None if key == bad.public_key else ask(account, key))
+    for number in range(2):
+        house.waiting(number)
+    assert house.submitter().submit() == 2
+    assert {transaction.public_key for transaction in house.resolves.in_flight()} == {good.public_key}
+
+
+def test_one_message_ends_after_a_while_and_rings_for_the_rest(house, monkeypatch) -> None:
+    monkeypatch.setattr(resolve, "LONGEST_SECONDS", 0.0)
+    house.waiting(1)
+    assert house.submitter().submit() == 0
+    assert house.redis.exists("ovm:bell")
+
+
+def test_after_one_send_that_failed_no_other_is_tried(house) -> None:
+    house.keys, house.window = [a_key(), a_key()], 2
+    for number in range(5):
+        house.waiting(number)
+    asked = []
+    house.rpc.before_send = lambda: asked.append(1)
+    house.rpc.fault = Unavailable("near rpc", "no answer")
+    assert house.submitter().submit() == 2
+    assert (len(asked), house.resolves.waiting_count()) == (1, 3)
+
+
+def test_a_process_that_slept_after_storing_sends_nothing_that_is_over(house, monkeypatch) -> None:
+    house.waiting(1)
+    store = house.resolves.store
+
+    def store_and_sleep(transaction, rows) -> bool:
+        kept = store(transaction, rows)
+        house.resolves.settle(transaction.hash, [RowOutcome(Verdict.ACCEPTED)])
+        return kept
+
+    monkeypatch.setattr(house.resolves, "store", store_and_sleep)
+    house.submitter().submit()
+    assert house.rpc.sent == []
+
+
+def test_rows_are_given_back_whatever_went_wrong_before_they_were_signed(house, monkeypatch) -> None:
+    house.waiting(1)
+    monkeypatch.setattr(house.rpc, "final_block", lambda: BlockRef(height=HEIGHT, hash="not base58"))
+    with pytest.raises(ValueError, match=r"base58|character"):
         house.submitter().submit()
     assert house.resolves.waiting_count() == 1
+
+
+def test_what_a_living_process_beside_this_one_sent_is_restored_before_anything_new_is_signed(house) -> None:
+    house.waiting(1)
+    beside = house.submitter()
+    beside.submit()
+    [before] = house.resolves.in_flight()
+    house.redis.flushall()
+    house.waiting(1)
+    assert house.submitter().submit() == 0
+    [after] = house.resolves.in_flight()
+    assert (after.hash, len(house.rpc.sent)) == (before.hash, 1)
+    house.waiting(2)
+    house.submitter().submit()
+    assert sorted(transaction.nonce for transaction in house.resolves.in_flight()) == [before.nonce, before.nonce + 1]
+
+
+def test_a_service_that_is_away_ends_the_message_and_not_with_an_error(monkeypatch) -> None:
+    def away() -> None:
+        raise Unavailable("near rpc", "no answer")
+
+    monkeypatch.setattr(resolve, "_submitter", away)
+    resolve.resolve_waiting({})
 
 
 def test_what_is_settled_leaves_the_journal_at_the_second_look(house, monkeypatch) -> None:

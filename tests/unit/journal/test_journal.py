@@ -123,6 +123,27 @@ def test_a_living_journal_and_those_of_other_roles_are_not_adopted(tmp_path: Pat
     resolve.close()
 
 
+def test_what_others_keep_can_be_read_and_stays_theirs(tmp_path: Path) -> None:
+    one, other, foreign = Journal(tmp_path, "resolve"), Journal(tmp_path, "resolve"), Journal(tmp_path, "bridge")
+    one.append("transaction", "a", b"1")
+    one.append("transaction", "b", b"2")
+    one.discard(["a"])
+    foreign.append("task", "c", b"3")
+    assert other.entries_of_others() == [("transaction", "b", b"2")]
+    assert (other.entries(), one.entries_of_others()) == ([], [])
+    for journal in (one, other, foreign):
+        journal.close()
+
+
+def test_a_folder_that_goes_while_it_is_looked_at_is_nothing_to_adopt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    journal, gone = Journal(tmp_path, "bridge"), tmp_path / "bridge.1.gone"
+    gone.mkdir()
+    lock = journal_module._try_lock
+    monkeypatch.setattr(journal_module, "_try_lock", lambda path: (gone.exists() and gone.rmdir()) or lock(path))
+    assert journal.adopt() == 0
+    journal.close()
+
+
 def test_closing_with_nothing_kept_leaves_nothing(tmp_path: Path) -> None:
     journal = Journal(tmp_path, "bridge")
     journal.append("task", "a", b"1")
