@@ -16,6 +16,8 @@ log = get_logger()
 
 _EVERY_SECONDS = 2.0
 _TEND_EVERY_SECONDS = 0.5
+_GAP_SECONDS = LEASE_SECONDS / 2
+"""A lease is renewed when a third of it is gone: within a shorter gap none runs out."""
 
 
 class Uptime:
@@ -23,10 +25,12 @@ class Uptime:
 
     def __init__(self, run_id: Callable[[], str]) -> None:
         self._fetch = run_id
-        self._run_id, self._since = "", 0.0
+        self._run_id, self._since, self._seen_at = "", 0.0, float("-inf")
 
     def observed_seconds(self) -> float:
-        """Since the first look at this server that no failed look followed.
+        """Since the first look at this server that no failed look followed, nor a long time without one.
+
+        A server that froze fails no look, it only answers late; nor does a look fail while this process sleeps.
 
         Raises:
             Unavailable: Redis is away; the count begins anew.
@@ -34,8 +38,9 @@ class Uptime:
         before, self._run_id = self._run_id, ""
         self._run_id = self._fetch()
         now = time.monotonic()
-        if self._run_id != before:
+        if self._run_id != before or now - self._seen_at > _GAP_SECONDS:
             self._since = now
+        self._seen_at = now
         return now - self._since
 
 

@@ -75,6 +75,10 @@ class Reporter:
                 error=error.sentence,
             )
             self._reports.later(due.data_id, _pause(due.tries, longest_seconds=_REFUSED_PAUSE_MAX_SECONDS))
+        except Exception:
+            # Else it would take those beside it along, at every try.
+            log.exception("a report cannot be sent", action="report_failed", data_id=due.data_id, request_id=due.report.request_id)
+            self._reports.later(due.data_id, _pause(due.tries, longest_seconds=_REFUSED_PAUSE_MAX_SECONDS))
         else:
             self._link.up()
             self._reports.done(due.data_id)

@@ -37,6 +37,7 @@ _UNSEEN_SECONDS = 10.0
 """A key whose lowest transaction is unseen for this long signs nothing until its window is empty."""
 _HOLD_REASON = "settler: its lowest transaction in flight is unseen"
 _HOLDS_EVERY_SECONDS = 1.0
+_TROUBLE_SECONDS = 5.0
 _POOL = 8
 
 
@@ -107,7 +108,7 @@ class Settler:
         due = [flight for flight in flights if self._watches[flight.hash].look_at <= now]
         # In the order of keys and nonces, and so are the sendings: a higher nonce that lands first kills the lower.
         for flight, finding in zip(due, self._pool.map(self._look, due), strict=True):
-            self._act(flight, self._watches[flight.hash], finding)
+            self._act_alone(flight, self._watches[flight.hash], finding)
         self._mind_holds(flights, now)
         upcoming = min((watch.look_at for watch in self._watches.values()), default=float("inf"))
         return min(_NEW_EVERY_SECONDS, max(_SHORTEST_LOOK_SECONDS, upcoming - time.monotonic()))
@@ -133,6 +134,19 @@ class Settler:
             return _Finding(outcome, evidence=self._coroner.examine(flight), may_send=True)
         except (RpcRefused, RpcUnavailable) as error:
             return _Finding(TransactionOutcome(TransactionState.NO_STATEMENT, text=error.sentence))
+        except Exception as error:
+            log.exception("a node's answer cannot be read", action="look_failed", transaction=flight.hash)
+            return _Finding(TransactionOutcome(TransactionState.NO_STATEMENT, text=f"{type(error).__name__} in its answer"))
+
+    def _act_alone(self, flight: Transaction, watch: _Watch, finding: _Finding) -> None:
+        """Act, so that one transaction about which nothing can be done keeps no other from its turn."""
+        try:
+            self._act(flight, watch, finding)
+        except Unavailable:
+            raise
+        except Exception:
+            log.exception("a transaction cannot be judged; it is looked at again", action="act_failed", transaction=flight.hash)
+            watch.look_at = time.monotonic() + _TROUBLE_SECONDS
 
     def _act(self, flight: Transaction, watch: _Watch, finding: _Finding) -> None:
         watch.look_at = time.monotonic() + min(_LONGEST_LOOK_SECONDS, max(_SHORTEST_LOOK_SECONDS, self._usual_seconds / 8))

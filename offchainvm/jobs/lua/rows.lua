@@ -47,7 +47,7 @@ local function settle_job(id, verdict, hash, err)
   for _, name in ipairs({ 'job:' .. id, 'history:' .. id, 'request:' .. (now[6] or '') }) do redis.call('EXPIRE', P .. name, retention) end
   redis.call('ZADD', P .. 'settled', NOW + retention * 1000, id)
   redis.call('ZREMRANGEBYSCORE', P .. 'settled', '-inf', NOW)
-  if now[2] then queue_report(id, verdict == 'accepted' and 'complete' or 'fail', now[2], err ~= '' and err or verdict) end
+  if now[2] and now[2] ~= '' then queue_report(id, verdict == 'accepted' and 'complete' or 'fail', now[2], err ~= '' and err or verdict) end
 end
 
 local function land(hash)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, cast
 
 from offchainvm.bridge.reporter import Reporter
-from offchainvm.errors import OffchainVMError, Refused, Unavailable
+from offchainvm.errors import Refused, Unavailable
 from offchainvm.jobs.reports import DueReport
 from offchainvm.models import ExecutionReport
 
@@ -26,7 +26,7 @@ class FakeReports:
 
 
 class FakeCoordinator:
-    def __init__(self, **errors: OffchainVMError) -> None:
+    def __init__(self, **errors: Exception) -> None:
         self.errors, self.completed, self.failed = errors, list[int](), list[tuple[int, str]]()
 
     def complete(self, report: ExecutionReport) -> None:
@@ -61,6 +61,12 @@ def test_one_that_is_refused_for_ever_delays_no_other() -> None:
     _run(reports, coordinator)
     assert sorted(coordinator.completed) == [3, 4, 5]
     assert set(reports.delayed) == {"job-1", "job-2"}
+
+
+def test_one_that_cannot_be_written_delays_no_other() -> None:
+    reports = FakeReports(*(_due(number) for number in range(1, 10)))
+    _run(reports, FakeCoordinator(r1=UnicodeEncodeError("utf-8", "\ud800", 0, 1, "surrogates not allowed")))
+    assert (len(reports.finished), list(reports.delayed)) == (8, ["job-1"])
 
 
 def test_the_pause_of_a_refused_report_grows_further_than_that_of_an_outage() -> None:

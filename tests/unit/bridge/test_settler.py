@@ -15,7 +15,7 @@ from offchainvm.bridge.settler import Settler
 from offchainvm.bridge.verdicts import Verdicts
 from offchainvm.jobs.record import Verdict
 from offchainvm.jobs.resolves import RowOutcome, Transaction
-from offchainvm.near.rpc import AccessKey, InvalidTransaction, RpcUnavailable, UnknownTransaction
+from offchainvm.near.rpc import AccessKey, InvalidTransaction, RpcRefused, RpcUnavailable, UnknownTransaction
 from offchainvm.near.rpc_answers import invalid_reason
 from offchainvm.near.transaction import BlockRef
 
@@ -349,6 +349,29 @@ def test_a_chain_that_is_away_changes_nothing_and_comes_back(world: World) -> No
     world.turn()
     world.turn()
     assert "h1" in world.resolves.settled
+
+
+@pytest.mark.parametrize("earlier", [RpcRefused("what?", cause="PARSE_ERROR"), RuntimeError("what nobody thought of")])
+def test_one_that_cannot_be_judged_keeps_no_other_from_its_turn(world: World, earlier: Exception) -> None:
+    world.resolves.add("h1", nonce=5)
+    world.resolves.add("h2", nonce=6, jobs=("other",))
+    world.resolves.earlier["job"] = ["h0"]
+    world.rpc.answers.update(h0=earlier, h1=failed("Unable to resume execution promise"), h2=succeeded())
+    world.turn()
+    world.turn()
+    assert list(world.resolves.settled) == ["h2"]
+    world.rpc.answers["h0"] = succeeded()
+    world.turn(6)
+    assert world.resolves.settled["h1"] == [RowOutcome(Verdict.ACCEPTED)]
+
+
+def test_an_answer_that_cannot_be_read_is_no_statement(world: World) -> None:
+    world.resolves.add("h1", nonce=5)
+    world.resolves.add("h2", nonce=6)
+    world.rpc.answers.update(h1=RuntimeError("what nobody thought of"), h2=succeeded())
+    world.turn()
+    world.turn()
+    assert (list(world.resolves.settled), world.resolves.dead_hashes) == (["h2"], [])
 
 
 def test_a_failed_batch_blames_one_row(world: World) -> None:
