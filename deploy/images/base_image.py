@@ -10,8 +10,8 @@ import contextlib
 import sys
 
 from offchainvm.compiler import bootstrap, engine
-from offchainvm.compiler.image import find_layers
-from offchainvm.errors import OffchainVMError, Unavailable
+from offchainvm.compiler.image import find_layers, import_archive
+from offchainvm.errors import OffchainVMError
 
 PACKAGES = ("python3", "python3-venv", "valkey-server", "valkey-tools", "git", "ca-certificates")
 DEFAULT_NAME = "offchainvm-base"
@@ -27,11 +27,7 @@ def make(name: str, *, mirror: str = "", force: bool = False) -> None:
         if not force and find_layers(client, name) is not None:
             return _say(f"The base image {name} is there.")
         with bootstrap.debian_archive(say=_say, mirror=mirror, packages=PACKAGES) as archive, engine.translated():
-            _say("Importing it into the engine …")
-            repository, _, tag = name.partition(":")
-            answer = client.api.import_image(src=str(archive), repository=repository, tag=tag or "latest", changes=["ENV LANG=C.UTF-8"])
-        if "error" in answer:
-            raise Unavailable("docker", f"The engine did not take the image: {answer.strip()[-300:]}")
+            import_archive(client, name, archive, say=_say)
     return _say(f"Made {name}.")
 
 

@@ -159,11 +159,20 @@ def _from_dockerfile(client: DockerClient, image: str, base_image: str, say: Say
 
 def _from_debian(client: DockerClient, image: str, mirror: str, say: Say) -> None:
     with bootstrap.debian_archive(say=say, mirror=mirror) as archive:
-        say("Importing it into the engine …")
-        name, _, tag = image.partition(":")
-        answer = client.api.import_image(src=str(archive), repository=name, tag=tag or "latest", changes=["ENV LANG=C.UTF-8"])
-        if "error" in answer:
-            raise Unavailable("docker", f"The engine did not take the image: {answer.strip()[-300:]}")
+        import_archive(client, image, archive, say=say)
+
+
+def import_archive(client: DockerClient, image: str, archive: Path, *, say: Say) -> None:
+    """Make an image of a file system in a tar archive.
+
+    Raises:
+        Unavailable: the engine does not take it.
+    """
+    say("Importing it into the engine …")
+    name, _, tag = image.partition(":")
+    answer = client.api.import_image(src=str(archive), repository=name, tag=tag or "latest", changes=["ENV LANG=C.UTF-8"])
+    if "error" in answer:
+        raise Unavailable("docker", f"The engine did not take the image: {answer.strip()[-300:]}")
 
 
 def _toolchain(client: DockerClient, image: str) -> str:

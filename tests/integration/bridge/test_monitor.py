@@ -220,8 +220,8 @@ def test_an_event_that_cannot_be_read_is_set_aside_beside_the_good_ones(room: Ro
     room.chain.add(100, event(1, request_id=-1), event(2))
     walk(room.monitor(), 1)
     assert room.coordinator.ids == [2]
-    [(_, entry)] = [json.loads(text) for text in room.redis.lrange("ovm:rejected", 0, -1)]
-    assert json.loads(entry)["reason"].startswith("event: ")
+    [rejected] = room.store.rejected()
+    assert rejected.reason.startswith("event: ")
 
 
 def test_another_start_height_begins_anew(room: Room) -> None:
