@@ -24,7 +24,7 @@ local function drain(source_key, stage, limit)
   local module = redis.call('HMGET', P .. 'module:' .. source_key, 'sha256', 'commit')
   for _, id in ipairs(ids) do
     unpark(id, source_key)
-    if stage == 'execute' then redis.call('HSET', job(id), 'module', module[1], 'commit', module[2] or '', 'deaths', 0, 'attempt', 0) end
+    if stage == 'execute' then redis.call('HSET', job(id), 'module', module[1], 'commit', module[2] or '', 'deaths', 0, 'attempt', 0, 'waits', 0) end
     note(id, stage, 'released', '')
     enqueue(id, stage, 0)
   end

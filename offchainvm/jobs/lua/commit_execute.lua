@@ -8,7 +8,7 @@ if not held(id, fence) then return answer(token, 0) end
 
 redis.call('HSET', P .. 'module:' .. source_key, 'sha256', sha256, 'size', size, 'commit', commit)
 redis.call('EXPIRE', P .. 'module:' .. source_key, MODULE_SECONDS)
-redis.call('HSET', job(id), 'source_key', source_key, 'commit', commit, 'module', sha256, 'deaths', 0, 'attempt', 0)
+redis.call('HSET', job(id), 'source_key', source_key, 'commit', commit, 'module', sha256, 'deaths', 0, 'attempt', 0, 'waits', 0)
 redis.call('ZREM', P .. 'running', id)
 note(id, 'compile', 'done', sha256)
 enqueue(id, 'execute', 0)

@@ -2,7 +2,7 @@
 -- Times are milliseconds by the server's own clock. ARGV[1] is the call token where a script says so.
 --
 -- ovm:job:ID          hash    the record: fixed (JSON, written once), state, stage, attempt, deaths, fence, owner, source_key, commit, module,
---                             rebuild, source (JSON, found on chain), deadline, event, ready (not before), nudges (re-publications), accepted, updated, needs,
+--                             rebuild, source (JSON, found on chain), deadline, event, ready (not before), nudges (re-publications), waits (uncounted repeats), accepted, updated, needs,
 --                             keep (seconds of retention);
 --                             with a payload: args (base64), response, report, brief (report without a long output),
 --                             row (waiting|taken|signed|settled), take, tries, alone, replaces, tx, hashes (space separated), verdict, error

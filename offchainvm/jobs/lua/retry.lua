@@ -10,7 +10,7 @@ if now[1] == 'running' or now[2] == 'taken' then return answer(token, '"busy"') 
 
 unindex(id)
 redis.call('HDEL', job(id), 'args', 'response', 'report', 'brief', 'row', 'take', 'tries', 'alone', 'tx', 'verdict', 'error', 'hashes', 'rebuild')
-redis.call('HSET', job(id), 'deaths', 0, 'attempt', 0)
+redis.call('HSET', job(id), 'deaths', 0, 'attempt', 0, 'waits', 0)
 redis.call('HINCRBY', job(id), 'fence', 1)
 if now[4] and now[4] ~= '' then redis.call('DEL', P .. 'poison:' .. now[4], P .. 'failed:' .. now[4]) end
 redis.call('DEL', P .. 'tomb:' .. id, P .. 'report:' .. id)

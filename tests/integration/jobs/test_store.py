@@ -152,6 +152,16 @@ def test_put_back_without_delay_is_published_at_once_and_uncounted_keeps_the_att
     assert house.claim(claim.data_id).job.attempt == 0
 
 
+def test_a_service_that_stays_away_is_asked_less_and_less_often(house: Any) -> None:
+    data_id, pauses = house.accept(), []
+    for _ in range(7):
+        assert house.store.put_back(house.claim(data_id), delay_seconds=1, note="docker away", counted=False)
+        now_ms = int(house.redis.time()[0]) * 1000
+        pauses.append(round((house.redis.zscore("ovm:delayed:execute", data_id) - now_ms) / 1000))
+        house.redis.hset(f"ovm:job:{data_id}", "ready", 0)
+    assert [abs(pause - wanted) <= 1 for pause, wanted in zip(pauses, [1, 2, 4, 8, 16, 30, 30], strict=True)] == [True] * 7
+
+
 def test_hand_back_publishes_only_what_still_waits(house: Any) -> None:
     first, second = house.accept(1), house.accept(2)
     house.claim(first)
