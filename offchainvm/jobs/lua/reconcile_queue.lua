@@ -15,7 +15,10 @@ for _, id in ipairs(redis.call('ZRANGEBYSCORE', delayed, '-inf', NOW, 'LIMIT', 0
 end
 
 -- As many messages as jobs: none is lost, they only wait. The outbox of all stages counts: too few re-published is put right next time.
-local missing = redis.call('ZCARD', queued) - redis.call('ZCARD', delayed) - messages - redis.call('XLEN', P .. 'outbox')
+-- A job at work has a message too, unacknowledged and counted: else a fleet that is never idle would never miss one.
+-- (Those of the other stage are counted with them: a few too many, which count as messages the next time.)
+local covered = messages + redis.call('XLEN', P .. 'outbox') - redis.call('ZCARD', P .. 'running')
+local missing = redis.call('ZCARD', queued) - redis.call('ZCARD', delayed) - covered
 if missing > 0 then
   for _, id in ipairs(redis.call('ZRANGEBYSCORE', queued, '-inf', NOW - patience, 'LIMIT', 0, math.min(missing, batch))) do
     local now = get(id, 'state', 'stage', 'attempt')

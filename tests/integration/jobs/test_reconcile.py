@@ -31,6 +31,16 @@ def test_nothing_is_published_again_while_there_are_as_many_messages_as_jobs(hou
     assert house.reconcile(execute=3).republished == 2
 
 
+def test_a_lost_message_is_missed_while_others_are_at_work_too(house: Any) -> None:
+    lost = house.accept(1)
+    for number in range(2, 5):
+        house.claim(house.accept(number))
+    house.messages()
+    assert house.reconcile(execute=3).republished == 1  # three messages, and all of them of jobs at work
+    assert house.sent() == [("execute", (lost,))]
+    assert house.reconcile(execute=4).republished == 0
+
+
 def test_a_backlog_of_a_thousand_jobs_makes_no_storm(house: Any) -> None:
     for number in range(1000):
         house.accept(number)
