@@ -12,7 +12,7 @@ from offchainvm import logs
 from offchainvm.app import app
 from offchainvm.engine.base import ExecutionRequest, ExecutionResult, Executor
 from offchainvm.engine.limits import MIB, Limits
-from offchainvm.errors import RETRIES, ExecutionError, JobCode, JobError, OffchainVMError
+from offchainvm.errors import RETRIES, ExecutionError, JobCode, JobError, OffchainVMError, Unavailable
 from offchainvm.jobs.record import Claim, Job, Stage, ToCompile, ToResolve, Transition
 from offchainvm.jobs.store import JobStore
 from offchainvm.models import CodeSource, ExecutionResponse, ResourcesUsed
@@ -93,10 +93,16 @@ class ContractReader:
         }
 
     def source_of(self, request_id: int) -> CodeSource | None:
-        """The code source that the contract keeps for a request; None where it keeps none."""
+        """The code source that the contract keeps for a request; None where it keeps none.
+
+        Raises:
+            Unavailable: the chain cannot be asked: that says nothing about the source.
+        """
         try:
             untrusted_request = json.loads(self._rpc.view(self._contract_id, "get_request", {"request_id": request_id}))
             return CodeSource.model_validate(untrusted_request["code_source"])
+        except Unavailable:
+            raise
         except (ValidationError, ValueError, TypeError, KeyError, OffchainVMError):
             return None
 

@@ -23,7 +23,7 @@ from typing import Any, Protocol
 from pydantic import ValidationError
 
 from offchainvm import logs
-from offchainvm.errors import NEVER, BuildError, JobCode, JobError, Unavailable
+from offchainvm.errors import NEVER, BuildError, JobCode, JobError, Unauthorized, Unavailable
 from offchainvm.jobs.record import LEASE_SECONDS, Claim, Job, Stage, ToResolve, Transition
 from offchainvm.jobs.server import new_token
 from offchainvm.jobs.store import JobStore
@@ -102,6 +102,11 @@ class StageRunner:
             pause = min(2.0 * 2 ** min(claim.job.attempt, 4), LONGEST_PAUSE_SECONDS) * random.uniform(0.5, 1)  # noqa: S311 -- jitter
             log.warning("A service is away; the job waits.", action="wait_for_service", service=error.service, reason=error.sentence)
             self._put_back(claim, delay_seconds=error.retry_after_seconds or pause, note=str(error), counted=False)
+            return None
+        except Unauthorized as error:
+            # Our token, which an operator can put right: nothing that the contract must be told for ever.
+            log.error("A service does not know us; the job waits.", action="wait_for_service", reason=str(error))
+            self._put_back(claim, delay_seconds=LONGEST_PAUSE_SECONDS, note=str(error), counted=False)
             return None
         except JobError as error:
             return self._after(error, claim)

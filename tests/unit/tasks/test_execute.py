@@ -10,11 +10,11 @@ import pytest
 
 from offchainvm.engine.base import ExecutionResult, Executor
 from offchainvm.engine.limits import Limits
-from offchainvm.errors import ExecutionError, JobCode, JobError, Status
+from offchainvm.errors import ExecutionError, JobCode, JobError, Refused, Status, Unavailable
 from offchainvm.jobs.record import ModuleRecord, ToCompile, ToResolve
 from offchainvm.models import CodeSource
 from offchainvm.modules import CachedModule
-from offchainvm.tasks.execute import ExecuteWork
+from offchainvm.tasks.execute import ContractReader, ExecuteWork
 
 MODULE = CachedModule(path=Path("module.wasm"), sha256="ee" * 32, size=100)
 LIMITS = Limits(instructions=1000, memory_bytes=16 * 2**20, wall_seconds=2.0)
@@ -165,3 +165,27 @@ def test_an_empty_input_is_an_input(work_of, make_claim):
     executor = OneResult()
     work_of(executor)(make_claim(input_data=""))
     assert executor.requests[0][1].input == b""
+
+
+class AnsweringRpc:
+    def __init__(self, answer):
+        self.answer = answer
+
+    def view(self, _contract_id, _method, _arguments):
+        if isinstance(self.answer, Exception):
+            raise self.answer
+        return self.answer
+
+
+def source_of(answer):
+    return ContractReader(rpc=AnsweringRpc(answer), blocks=None, contract_id="vm.test", event_standard="s").source_of(7)
+
+
+@pytest.mark.parametrize("answer", [Refused("no such method", status=200), b"null", b"{}", b"no JSON"])
+def test_a_contract_that_keeps_no_source_is_no_error(answer):
+    assert source_of(answer) is None
+
+
+def test_a_chain_that_is_away_says_nothing_about_the_source():
+    with pytest.raises(Unavailable):
+        source_of(Unavailable("NEAR RPC", "no answer"))

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from offchainvm.errors import BuildCode, BuildError, ExecutionError, Status, Unavailable
+from offchainvm.errors import BuildCode, BuildError, ExecutionError, Status, Unauthorized, Unavailable
 from offchainvm.jobs.record import Stage, ToExecute, ToResolve
 from offchainvm.tasks import lease
 from offchainvm.tasks import stage as stage_module
@@ -75,6 +75,13 @@ def test_a_service_that_is_away_is_waited_for_without_counting(store, make_claim
     store.claims[ONE] = make_claim(ONE, attempt=9)
     run(raising(Unavailable("docker", "no answer", retry_after_seconds=5)), ONE)
     assert store.made("put_back") == [(ONE, 5, False)]
+    assert store.made("commit") == []
+
+
+def test_a_token_that_is_refused_is_no_reason_to_fail_a_job(store, make_claim, run):
+    store.claims[ONE] = make_claim(ONE, attempt=9)
+    run(raising(Unauthorized("the token is not accepted", status=401)), ONE)
+    assert store.made("put_back") == [(ONE, 30.0, False)]
     assert store.made("commit") == []
 
 
