@@ -10,7 +10,9 @@ import pytest
 from world import TARGET, echo_module, until
 
 from offchainvm.compiler.source import source_key
+from offchainvm.devnet import borsh
 from offchainvm.devnet.client import Limits
+from offchainvm.devnet.genesis import OPERATOR_ID
 
 
 @pytest.fixture(scope="module")
@@ -23,6 +25,28 @@ def recorded(world, service):
     """Every request that a service received, as exact bytes."""
     told = json.loads((world.coordinator if service == "coordinator" else world.chain)("GET", "requests"))
     return [(one["method"], one["path"], base64.b64decode(one["body_base64"])) for one in told]
+
+
+def as_json(value, *, compact=False):
+    return json.dumps(value, separators=(",", ":") if compact else None).encode()
+
+
+def multipart(body, fields, file_name, wasm):
+    """An upload as RFC 7578 writes it, with the boundary that ``body`` chose."""
+    boundary = body.partition(b"\r\n")[0]
+    texts = [(f'Content-Disposition: form-data; name="{name}"', value.encode()) for name, value in fields.items()]
+    file = (f'Content-Disposition: form-data; name="wasm_file"; filename="{file_name}"\r\nContent-Type: application/wasm', wasm)
+    parts = [boundary + b"\r\n" + head.encode() + b"\r\n\r\n" + content + b"\r\n" for head, content in (*texts, file)]
+    return b"".join(parts) + boundary + b"--\r\n"
+
+
+def signed_anew(world, transaction, arguments):
+    """The only bytes that a resolve with ``arguments`` may have, but for its key, nonce and block hash."""
+    sent, keys = borsh.decode(transaction), world.stack.keys
+    key = next(key for key in (*keys.function_call_keys, *keys.full_access_keys) if key.public_text == sent.public_key_text)
+    call = borsh.FunctionCall("resolve_execution", arguments, gas=30 * 10**12, deposit=0)
+    place = {"receiver_id": keys.contract_id, "nonce": sent.nonce, "block_hash": sent.block_hash}
+    return borsh.sign(key=key, signer_id=OPERATOR_ID, actions=[call], **place)
 
 
 def test_one_job_walks_the_whole_way_and_every_byte_of_it_is_as_the_wire_contract_says(world, no_sandbox_left):
@@ -39,46 +63,35 @@ def test_one_job_walks_the_whole_way_and_every_byte_of_it_is_as_the_wire_contrac
     sent = recorded(world, "coordinator")
     limits = {"max_instructions": 10**10, "max_memory_mb": 128, "max_execution_seconds": 60}
     source = {"type": "GitHub", "repo": world.repo("way"), "commit": sha, "build_target": TARGET}
-    [created] = [json.loads(body) for method, path, body in sent if (method, path) == ("POST", "/tasks/create")]
-    assert created == {
-        "request_id": request.request_id,
-        "data_id": request.data_id,
-        "code_source": source,
-        "resource_limits": limits,
-        "input_data": "over the hills",
-    }
+    [created] = [body for method, path, body in sent if (method, path) == ("POST", "/tasks/create")]
+    task = {"request_id": request.request_id, "data_id": request.data_id, "code_source": source, "resource_limits": limits}
+    assert created == as_json({**task, "input_data": "over the hills"})
     lock = f"compile:{world.repo('way')}:{sha}"
-    [acquired] = [json.loads(body) for method, path, body in sent if path == "/locks/acquire"]
-    assert (acquired["lock_key"], acquired["worker_id"], acquired["ttl_seconds"]) == (lock, "compile", 360)
+    [acquired] = [body for method, path, body in sent if path == "/locks/acquire"]
+    assert acquired == as_json({"lock_key": lock, "worker_id": "compile", "ttl_seconds": 360})
     released = f"/locks/release/compile%3Ahttps%3A%2F%2Fgithub.com%2Ftests%2Fway%3A{sha}"
     assert [(method, body) for method, path, body in sent if path == released] == [("DELETE", b"")]
     [upload] = [body for method, path, body in sent if (method, path) == ("POST", "/wasm/upload")]
     wasm = world.coordinator("GET", f"wasm/{key}")
-    texts = {b"checksum": key, b"repo_url": world.repo("way"), b"commit_hash": sha}
-    assert all(b'name="%s"' % name in upload and text.encode() in upload for name, text in texts.items())
-    assert wasm in upload
-    assert b"Content-Type: application/wasm" in upload
+    fields = {"checksum": key, "repo_url": world.repo("way"), "commit_hash": sha}
+    assert upload == multipart(upload, fields, f"{key}.wasm", wasm)
+    assert {body for method, _, body in sent if method == "GET"} == {b""}
 
     used = result.response["resources_used"]
     arguments = {
         "data_id": list(bytes.fromhex(request.data_id)),
         "response": {"success": True, "return_value": list(b"over the hills"), "error": None, "resources_used": used},
     }
-    calls = [json.loads(body) for method, path, body in recorded(world, "chain") if method == "POST" and path == "/"]
-    signed = {call["params"]["signed_tx_base64"] for call in calls if call["method"] == "send_tx" and call["id"] == "offchainvm"}
-    exact = json.dumps(arguments, separators=(",", ":")).encode()
-    [transaction] = [base64.b64decode(text) for text in signed]
-    assert exact in transaction
-    assert b"resolve_execution" in transaction
+    calls = [(json.loads(body), body) for method, path, body in recorded(world, "chain") if method == "POST" and path == "/"]
+    [sending] = {body for call, body in calls if call["method"] == "send_tx" and call["id"] == "offchainvm"}
+    transaction = base64.b64decode(json.loads(sending)["params"]["signed_tx_base64"])
+    parameters = {"signed_tx_base64": base64.b64encode(transaction).decode(), "wait_until": "NONE"}
+    assert sending == as_json({"jsonrpc": "2.0", "id": "offchainvm", "method": "send_tx", "params": parameters})
+    assert transaction == signed_anew(world, transaction, as_json(arguments, compact=True))
 
     [complete] = [body for method, path, body in sent_to(world, "/tasks/complete", request)]
-    assert json.loads(complete) == {
-        "request_id": request.request_id,
-        "success": True,
-        "output": list(b"over the hills"),
-        "error": None,
-        "execution_time_ms": report["execution_time_ms"],
-    }
+    answer = {"request_id": request.request_id, "success": True, "output": list(b"over the hills"), "error": None}
+    assert complete == as_json({**answer, "execution_time_ms": report["execution_time_ms"]}, compact=True)
     assert used["instructions"] > 0
     assert used["memory_bytes"] % 65536 == 0
 
