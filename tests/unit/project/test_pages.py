@@ -1,0 +1,56 @@
+"""What the README and the pages in docs/ name is there: commands, targets, files, settings."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from offchainvm.cli import COMMANDS
+from offchainvm.settings import setting_table
+
+ROOT = Path(__file__).parents[3]
+PAGES = sorted(
+    [ROOT / "README.md", *(ROOT / "docs").glob("*.md"), ROOT / "examples" / "README.md", ROOT / "deploy" / "builder" / "README.md"]
+)
+TARGETS = set(re.findall(r"^([a-z][a-z-]*):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+# Variables of other programs, and of this one's own tools.
+OTHER_VARIABLES = {"BASE_IMAGE", "WORKER_IMAGE", "REDIS_IMAGE", "ENV_FILE", "OPERATOR_KEY_FILE", "DOCKER_GROUP", "SOURCE_MIRROR_DIR"}
+
+
+def code_of(page: Path) -> str:
+    """Everything that stands in a code span or block."""
+    return "\n".join(re.findall(r"```.*?```|`[^`\n]+`", page.read_text(), re.DOTALL))
+
+
+@pytest.fixture(params=PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def page(request: pytest.FixtureRequest) -> Path:
+    return Path(request.param)
+
+
+def test_links_lead_somewhere(page: Path) -> None:
+    links = [link.partition("#")[0] for link in re.findall(r"\]\(([^)\s]+)\)", page.read_text()) if "://" not in link]
+    assert [link for link in links if not (page.parent / link).exists()] == []
+
+
+def test_targets_of_make_exist(page: Path) -> None:
+    named = {word for words in re.findall(r"\bmake((?: [a-z][a-z-]*)+)", code_of(page)) for word in words.split()}
+    assert named <= TARGETS
+
+
+def test_commands_exist(page: Path) -> None:
+    assert set(re.findall(r"(?<!-A )\boffchainvm ([a-z]+)", code_of(page))) <= set(COMMANDS)
+
+
+def test_queues_exist(page: Path) -> None:
+    assert set(re.findall(r"-Q (\w+)", code_of(page))) <= {"compile", "execute", "resolve", "QUEUE"}
+
+
+def test_settings_exist(page: Path) -> None:
+    names = {row.name for row in setting_table()}
+    named = {
+        name for name in re.findall(r"\b([A-Z][A-Z]+(?:_[A-Z]+)+)\b", code_of(page)) if not name.startswith(("NEAR_REQUEST", "NEAR_MAX"))
+    }
+    unknown = {name.removesuffix("_FILE") for name in named} - names - {name.removesuffix("_FILE") for name in OTHER_VARIABLES}
+    assert unknown <= {"NAME", "OFFCHAINVM_ENV", "NEAR_CONTRACT_ID", "NEAR_NETWORK_ID"}
