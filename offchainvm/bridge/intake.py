@@ -15,7 +15,7 @@ from enum import Enum
 from offchainvm.bridge.admission import Admission
 from offchainvm.bridge.link import Link
 from offchainvm.errors import RejectedTask, Unavailable
-from offchainvm.jobs.record import State
+from offchainvm.jobs.record import State, UnreadableRecord
 from offchainvm.jobs.store import Acceptance, JobStore
 from offchainvm.journal import Journal
 from offchainvm.logs import get_logger
@@ -170,7 +170,10 @@ class Intake:
             log.info("tasks brought in from the journal", action="replay_journal", tasks=brought)
 
     def _is_settled(self, key: str, known: _Known) -> bool:
-        job = None if known.settled else self._store.get(known.data_id)
+        try:
+            job = None if known.settled else self._store.get(known.data_id)
+        except UnreadableRecord:  # a newer process has it in hand; an older one must not stop at it
+            return False
         if job is None and not known.settled:
             # The record is gone: forgotten, or past its retention. Acceptance knows which, by the tombstone.
             self._known.pop(key, None)

@@ -11,6 +11,7 @@ from typing import Any
 from redis import Redis
 
 from offchainvm.bridge.admission import Admission
+from offchainvm.jobs.record import UnreadableRecord
 from offchainvm.jobs.server import key, reaching_redis
 from offchainvm.jobs.store import JobStore
 from offchainvm.logs import get_logger
@@ -62,7 +63,10 @@ class Unpolled:
         return sum(self._admit(data_id.decode() if isinstance(data_id, bytes) else data_id) for data_id in overdue)
 
     def _admit(self, data_id: str) -> bool:
-        missing = self._store.get(data_id) is None
+        try:
+            missing = self._store.get(data_id) is None
+        except UnreadableRecord:  # a newer process has it in hand
+            missing = False
         with reaching_redis():
             text = self._redis.hget(self._tasks, data_id)
         if missing and text is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -12,7 +13,7 @@ import pytest
 from offchainvm.bridge import intake as intake_module
 from offchainvm.bridge.intake import Intake, Taken
 from offchainvm.errors import Unavailable
-from offchainvm.jobs.record import State
+from offchainvm.jobs.record import State, UnreadableRecord
 from offchainvm.journal import Journal
 
 
@@ -121,6 +122,22 @@ def test_a_job_that_redis_unsettled_is_kept(intake: Intake, journal: Journal, st
     intake.sweep()
     store.jobs[f"{1:064x}"].state = State.QUEUED
     assert [intake.sweep(), len(journal.entries())] == [0, 1]
+
+
+@pytest.mark.usefixtures("no_wait")
+def test_a_record_of_a_newer_version_is_kept_and_stops_no_sweep(
+    intake: Intake, journal: Journal, store: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def get(data_id: str) -> Any:
+        if data_id == f"{1:064x}":
+            raise UnreadableRecord("written by a newer version")
+        return SimpleNamespace(state=State.SETTLED)
+
+    for number in (1, 2):
+        intake.take(_body(number))
+    monkeypatch.setattr(store, "get", get)
+    assert [intake.sweep() for _ in range(3)] == [0, 1, 0]
+    assert len(journal.entries()) == 1
 
 
 @pytest.mark.usefixtures("no_wait")
