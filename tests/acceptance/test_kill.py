@@ -19,7 +19,8 @@ def world(make_world, builder_image):
 def assert_answered_once(world, request, value):
     assert world.result(request).value == value
     assert len(world.resolves_of(request)) == 1
-    assert [report["success"] for report in world.reports(request)] == [True]
+    # Reported at least once: a task that a bridge replays for a settled job is reported again.
+    assert {report["success"] for report in world.reports(request)} == {True}
 
 
 def test_a_bridge_killed_with_jobs_in_every_state_loses_none(world):
