@@ -147,7 +147,7 @@ def _runner() -> StageRunner:
         coordinator=rooms.coordinator(settings),
         modules=rooms.module_cache(settings),
         builder=SandboxBuilder.from_settings(settings),
-        resolver=Resolver(settings.source_mirror_url),
+        resolver=Resolver(settings.source_mirror_url, ca_bundle=settings.ca_bundle),
         limits=BuildLimits.from_settings(settings),
         mirror_url=settings.source_mirror_url,
         require_lockfile=settings.require_lockfile,
