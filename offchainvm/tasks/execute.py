@@ -12,7 +12,7 @@ from offchainvm import logs
 from offchainvm.app import app
 from offchainvm.engine.base import ExecutionRequest, ExecutionResult, Executor
 from offchainvm.engine.limits import MIB, Limits
-from offchainvm.errors import RETRIES, ExecutionError, JobCode, JobError, OffchainVMError, Unavailable
+from offchainvm.errors import RETRIES, ExecutionError, JobCode, JobError, OffchainVMError, SettingsError, Unavailable
 from offchainvm.jobs.record import Claim, Job, Stage, ToCompile, ToResolve, Transition
 from offchainvm.jobs.store import JobStore
 from offchainvm.models import CodeSource, ExecutionResponse, ResourcesUsed
@@ -152,7 +152,15 @@ def _error_text(job: Job, result: ExecutionResult) -> str:
 
 
 def prepare(_app: Any, settings: Settings) -> None:
-    """Set the hard limit of a message from the longest execution."""
+    """Look at what the engine needs, and set the hard limit of a message from the longest execution.
+
+    Raises:
+        SettingsError: an engine or a metering that this version does not have, or that is not usable here. Found in a
+            job it would be nobody's fault, and every job would be tried again for ever.
+    """
+    problems = rooms.engine_problems(settings)
+    if problems:
+        raise SettingsError(problems)
     execute_jobs.time_limit = settings.max_execution_seconds + 2 * GRACE_SECONDS
 
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import functools
 import os
+import subprocess
 from pathlib import Path
 
 from redis import Redis
 
+from offchainvm import logs
 from offchainvm.coordinator import Coordinator
 from offchainvm.engine.base import Executor
 from offchainvm.engine.supervisor import Supervisor
+from offchainvm.errors import SettingsError
 from offchainvm.jobs.connection import connect
 from offchainvm.jobs.single_flight import SingleFlight
 from offchainvm.jobs.store import JobStore
@@ -18,7 +21,11 @@ from offchainvm.modules import ModuleCache
 from offchainvm.near.rpc import Rpc
 from offchainvm.settings import Settings
 
+log = logs.get_logger()
+
 _NATIVE_CODE_SHARE = 0.5
+_WASMER_TEST = "import sys, wasmer, wasmer_compiler_cranelift; sys.exit(sys.version_info[:2] != (3, 10))"
+_WASMER_TEST_SECONDS = 20.0
 MIB = 1024 * 1024
 
 
@@ -62,3 +69,32 @@ def executor(settings: Settings) -> Executor:
     return Supervisor(
         cache_folder=state_dir(settings) / "native-code", cache_max_bytes=share, metering=settings.metering, engine=settings.wasm_runtime
     )
+
+
+def engine_problems(settings: Settings) -> list[str]:
+    """What keeps an execute worker from running anything, each with its remedy: as the engine itself says it."""
+    problems = []
+    try:
+        executor(settings).close()
+    except SettingsError as error:
+        problems += error.problems
+    except OSError as error:
+        problems.append(f"STATE_DIR: {state_dir(settings)} cannot be used ({error.strerror}). Change its owner, or set STATE_DIR.")
+    if settings.wasmer_python is not None and not _has_wasmer(settings.wasmer_python):
+        unusable = (
+            f"WASMER_PYTHON: {settings.wasmer_python} is no Python 3.10 that can import wasmer and wasmer_compiler_cranelift. "
+            "Install both there, correct the path, or remove the setting."
+        )
+        if settings.wasm_runtime == "wasmer":
+            problems.append(unusable)
+        else:
+            log.warning("A setting that WASM_RUNTIME=wasmer needs does not hold.", action="check_engine", reason=unusable)
+    return problems
+
+
+def _has_wasmer(python: Path) -> bool:
+    command = [str(python), "-I", "-c", _WASMER_TEST]
+    try:
+        return subprocess.run(command, env={}, capture_output=True, timeout=_WASMER_TEST_SECONDS, check=False).returncode == 0
+    except (OSError, subprocess.TimeoutExpired):
+        return False
