@@ -25,6 +25,8 @@ from offchainvm.settings import Role, Settings, load
 log = logs.get_logger()
 
 WORKER_ROLES = (Role.COMPILE, Role.EXECUTE, Role.RESOLVE)
+POOLS = ("prefork", "solo")
+"""One job at a time in a process: a lease, and the sandbox's process group, belong to the process that holds them."""
 CONFIG_FILE = Path(__file__).resolve().parent.parent / "celeryconfig.py"
 
 
@@ -91,9 +93,30 @@ def _start_worker(instance: Any, options: dict[str, Any], **_: Any) -> None:
         app.amqp.queues.select([role.value for role in roles])
     if instance.hostname == _default_node_name():
         instance.hostname = f"{'-'.join(role.value for role in roles)}@{common.node_name}"
+    _refuse_shared_processes(_pool_name(options), roles)
     health.serve(common.metrics_port, name=instance.hostname)
     if Role.EXECUTE in roles and Role.RESOLVE not in roles:
         _start_resolve_child()
+
+
+def _pool_name(options: dict[str, Any]) -> str:
+    from celery.concurrency import get_implementation  # noqa: PLC0415 -- a worker's, not every process's
+
+    asked = options.get("pool_cls") or options.get("pool") or app.conf.worker_pool
+    pool = get_implementation(asked) if isinstance(asked, str) else asked
+    return str(pool.__module__).rpartition(".")[2]
+
+
+def _refuse_shared_processes(pool: str, roles: Sequence[Role]) -> None:
+    """End a worker that would run several compile or execute jobs in one process."""
+    shared = [role.value for role in roles if role in {Role.COMPILE, Role.EXECUTE}]
+    if shared and pool not in POOLS:
+        print(
+            f"offchainvm: the pool {pool!r} runs several jobs in one process, where only one of them could keep its lease. "
+            f"Start the {' and '.join(shared)} worker with -P prefork (the default) or -P solo, and more at once with -c.",
+            file=sys.stderr,
+        )
+        raise SystemExit(2)
 
 
 def _default_node_name() -> str:
@@ -113,9 +136,12 @@ def _start_resolve_child() -> None:
 
 
 @signals.worker_shutdown.connect  # type: ignore[untyped-decorator]
-def _stop_worker(**_: Any) -> None:
-    if _child is not None:
-        _child.stop()
+def _stop_worker(sender: Any, **_: Any) -> None:
+    if _child is None:
+        return
+    if _child.lost:
+        sender.exitcode = 1  # a supervisor that restarts what failed must not take this for a stop that was asked for
+    _child.stop()
 
 
 @signals.worker_process_init.connect  # type: ignore[untyped-decorator]

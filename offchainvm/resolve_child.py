@@ -1,7 +1,8 @@
 """The resolve worker beside an execute worker that finds the operator's key in its environment.
 
 It has a pool of its own, so a long execution never delays a resolve. A keeper process between the two holds the key
-for restarts: the execute worker itself forgets it, so no process that runs guests has it.
+for restarts: the execute worker itself forgets it, so no process that runs guests has it. A keeper that dies takes the
+key with it, so the execute worker ends too: whatever supervises that starts it again, with the key.
 
     execute worker (no key) ── keeper: python -m offchainvm.resolve_child ── celery worker -Q resolve
 """
@@ -35,14 +36,36 @@ class ResolveChild:
         self._process = subprocess.Popen(bound_command(keeper, signal_number=signal.SIGTERM))
         for name in KEY_VARIABLES:
             forget_environment_variable(name)
+        self._stopping = False
+        self._lost = threading.Event()
+        threading.Thread(target=self._watch, name="resolve-keeper", daemon=True).start()
         log.info("A resolve worker runs beside this worker.", action="start_resolve_child", pid=self._process.pid)
 
     @property
     def alive(self) -> bool:
         return self._process.poll() is None
 
+    @property
+    def lost(self) -> bool:
+        """The keeper ended without being asked to, and this process was asked to end for it."""
+        return self._lost.is_set()
+
+    def _watch(self) -> None:
+        exit_code = self._process.wait()
+        if self._stopping:
+            return
+        self._lost.set()
+        log.error(
+            "The keeper of the operator's key ended: nothing is resolved from here any more. This worker stops, "
+            "so that whatever supervises it starts it again with the key.",
+            action="lose_resolve_child",
+            exit_code=exit_code,
+        )
+        os.kill(os.getpid(), signal.SIGTERM)
+
     def stop(self) -> None:
         """Let the child finish what it has in hand; kill it when it does not."""
+        self._stopping = True
         _stop(self._process, STOP_SECONDS + 5)
 
 

@@ -126,9 +126,38 @@ def test_an_execute_worker_hands_the_key_to_a_resolve_worker_and_forgets_it(star
     wait_until(lambda: not any(KEY.encode() in environment for environment in worker.processes().values()), "the key's holders to end")
 
 
+def test_a_worker_whose_resolve_worker_cannot_come_back_ends_so_that_it_is_started_again(start: Callable[..., Worker]) -> None:
+    worker = start({**COORDINATOR, **CHAIN, **OPERATOR, "LOG_FORMAT": "json"}, "-Q", "execute", "-c", "1")
+    worker.wait_for_log("execute@worker-1 ready")
+    worker.wait_for_log("resolve@worker-1 ready")
+    [keeper] = [pid for pid in worker.processes() if b"offchainvm.resolve_child" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+    os.kill(keeper, signal.SIGKILL)
+    assert worker.process.wait(SECONDS) == 1, worker.log
+    [told] = [line for line in worker.log.splitlines() if '"action": "lose_resolve_child"' in line]
+    assert '"level": "error"' in told
+    assert '"exit_code": -9' in told
+    wait_until(lambda: not worker.processes(), "everything of the worker to end")
+
+
 def test_a_worker_that_is_asked_to_stop_stops_its_resolve_worker(start: Callable[..., Worker]) -> None:
     worker = start({**COORDINATOR, **CHAIN, **OPERATOR}, "-Q", "execute", "-P", "solo")
     worker.wait_for_log("resolve@worker-1 ready")
     worker.process.send_signal(signal.SIGTERM)
     assert worker.process.wait(SECONDS) == 0, worker.log
     assert worker.processes() == {}
+    assert "lose_resolve_child" not in worker.log
+
+
+def test_an_engine_that_cannot_run_here_is_refused_at_the_start(start: Callable[..., Worker]) -> None:
+    engine = {"WASM_RUNTIME": "wasmer", "WASMER_PYTHON": "/no/such/python"}
+    worker = start({**COORDINATOR, **CHAIN, **engine}, "-Q", "execute", "-P", "solo")
+    assert worker.process.wait(SECONDS) == 2, worker.log
+    assert "the execute worker cannot start" in worker.log
+    assert "- WASMER_PYTHON: /no/such/python is no Python 3.10 that can import wasmer" in worker.log
+
+
+def test_a_pool_that_runs_several_jobs_in_one_process_is_refused(start: Callable[..., Worker]) -> None:
+    worker = start({**COORDINATOR, **CHAIN}, "-Q", "execute", "-P", "threads")
+    assert worker.process.wait(SECONDS) == 2, worker.log
+    assert "runs several jobs in one process" in worker.log
+    assert "Start the execute worker with -P prefork (the default) or -P solo" in worker.log
