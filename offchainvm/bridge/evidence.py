@@ -31,6 +31,8 @@ class Evidence:
     """Final height at which the reason was seen."""
     attempts: int
     """Sendings begun before the evidence was gathered: with one more it is stale."""
+    blames_key: bool = False
+    """Whatever this key signs next would end the same way, until the operator has done something."""
 
     def confirms(self, earlier: Evidence | None) -> bool:
         """Whether this is the second look at the same endpoint, no lower than the first, and nothing was sent in between."""
@@ -56,11 +58,13 @@ class Coroner:
         node = self._rpc.pinned()
         key = node.access_key(self._operator_id, transaction.public_key)
         height = node.final_block().height if key is None else key.block_height
-        reason = self._reason(key, height, transaction) or self._refused_for_good(node, transaction)
+        passed = self._reason(key, height, transaction)
+        reason = passed or self._refused_for_good(node, transaction)
         # After the reason, not before: what landed until then is known to this node now.
         if reason is None or self._look(node, transaction.hash, transaction).state not in ABSENT:
             return None
-        return Evidence(reason=reason, endpoint=node.endpoint, height=height, attempts=transaction.attempts)
+        blames_key = key is None or passed is None
+        return Evidence(reason=reason, endpoint=node.endpoint, height=height, attempts=transaction.attempts, blames_key=blames_key)
 
     def _reason(self, key: AccessKey | None, height: int, transaction: Transaction) -> str | None:
         if key is not None and key.nonce >= transaction.nonce:

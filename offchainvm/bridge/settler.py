@@ -199,6 +199,22 @@ class Settler:
                 transaction=flight.hash,
                 reason=evidence.reason,
             )
+            if evidence.blames_key:
+                self._condemn(flight.public_key, evidence.reason)
+
+    def _condemn(self, public_key: str, why: str) -> None:
+        """Let a key sign nothing more when the chain refuses what it signs: each signature would end like the one before."""
+        if (nonces := self._our_nonces()) is None:
+            return
+        with reaching_redis():
+            new = nonces.condemn(public_key, why)
+        if new:
+            log.error(
+                "the chain refuses what a key signs, so it signs nothing more. Correct key or setting, then restart the resolve worker",
+                action="condemn_key",
+                public_key=public_key,
+                reason=why,
+            )
 
     def _send_again(self, flight: Transaction, watch: _Watch) -> None:
         if time.monotonic() < self._sending_rests_until:

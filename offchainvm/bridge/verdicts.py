@@ -41,6 +41,9 @@ class Verdicts:
             return RowOutcome(None)
         if verdict is ActionVerdict.UNABLE_TO_RESUME:
             return self._unable_to_resume(transaction, data_id)
+        if verdict is ActionVerdict.CONTRACT_ERROR and len(transaction.data_ids) > 1:
+            # Perhaps its neighbours' doing: it is judged when it went alone.
+            return RowOutcome(None, f"{verdict.value}: {text}")
         log.error(
             "the contract refuses our resolve. Check OPERATOR_ACCOUNT_ID, OFFCHAINVM_CONTRACT_ID and RESOLVE_GAS_TGAS",
             action="resolve_refused",

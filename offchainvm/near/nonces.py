@@ -23,6 +23,8 @@ from offchainvm.logs import get_logger
 NONCES_PER_HEIGHT = 1_000_000
 """The chain refuses a nonce at or over this times the height; a chunk producer drops it without a word."""
 MARGIN = 1_000
+REFUSED = "refused: "
+"""Begins the reason of a hold that waits for the operator: the chain refuses what this key signs."""
 _LARGEST = 2**53
 """Lua counts in doubles: whole numbers are exact up to here (height 9 × 10^9)."""
 _LUA = Path(__file__).parent / "lua"
@@ -130,6 +132,17 @@ class Nonces:
         """Let the key sign again; True when it was held."""
         with _redis():
             return bool(self._redis.hdel(self._held_key, public_key))
+
+    def condemn(self, public_key: str, why: str) -> bool:
+        """Hold a key because the chain refuses what it signs, whatever else it is held for; True when that is new."""
+        with _redis():
+            before: Any = self._redis.hget(self._held_key, public_key)
+            self._redis.hset(self._held_key, public_key, REFUSED + why)
+        return before is None or not _text(before).startswith(REFUSED)
+
+    def pardon(self, public_key: str) -> bool:
+        """End what ``condemn`` did, and no other hold; True when there was something to end."""
+        return self.held().get(public_key, "").startswith(REFUSED) and self.unhold(public_key)
 
     def held(self) -> dict[str, str]:
         """The keys of this account that are held, and why."""

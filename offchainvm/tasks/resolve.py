@@ -21,10 +21,11 @@ from typing import Any
 
 from offchainvm import logs
 from offchainvm.app import app
-from offchainvm.errors import Refused, SettingsError, Unavailable
+from offchainvm.errors import Refused, Unavailable
 from offchainvm.jobs.resolves import Resolves
 from offchainvm.jobs.rows import Row, Transaction, journal_body, parse_journal_body
 from offchainvm.journal import Journal
+from offchainvm.near.keyring import Keyring, KeyUnfit, check_gas
 from offchainvm.near.nonces import KeyBusy, KeyHeld, KeyLease, LeaseLost, NonceAhead, Nonces
 from offchainvm.near.rpc import RecentBlock, Rpc
 from offchainvm.near.signer import TERAGAS, OperatorKey, operator_keys
@@ -53,7 +54,7 @@ class Policy:
     window: int
     """Transactions of one key in flight."""
     batch: int = 1
-    """Resolves in one transaction; more than one needs a full-access key."""
+    """Resolves in one transaction of a full-access key, where the chain's limits allow it; a function-call key carries one."""
 
 
 class Submitter:
@@ -82,7 +83,7 @@ class Submitter:
         self._known_run_id = ""
         self._looked_at = time.monotonic()
         self._over: set[str] = set()
-        self._floors: dict[str, int] = {}
+        self._keyring = Keyring(rpc, nonces, operator_id=policy.operator_id, contract_id=policy.contract_id)
         self._chain_away = False
 
     def submit(self) -> int:
@@ -109,25 +110,22 @@ class Submitter:
             return 0
         block = self._recent_block.get()
         try:
-            self._floor(key.public_key)
+            size = self._keyring.batch(key.public_key, self._policy.batch, gas=self._policy.gas)
             with self._nonces.lock(key.public_key) as lease:
-                rows = self._resolves.take(room * self._policy.batch, lease_seconds=TAKE_LEASE_SECONDS, final_height=block.height)
-                return self._send_all(key, lease, rows, block) if rows else None
-        except (KeyBusy, KeyHeld, NonceAhead, LeaseLost) as error:
+                rows = self._resolves.take(room * size, lease_seconds=TAKE_LEASE_SECONDS, final_height=block.height)
+                groups = [rows[at : at + size] for at in range(0, len(rows), size)]
+                return self._send_all(key, lease, groups, block) if groups else None
+        except (KeyBusy, KeyHeld, KeyUnfit, NonceAhead, LeaseLost) as error:
             log.debug("A key signs nothing for now.", action="pass_over_key", public_key=key.public_key, reason=error.sentence)
-        except SettingsError as error:
-            # One bad key of several: the others sign on.
-            log.error(str(error), action="pass_over_key", public_key=key.public_key)
         return 0
 
-    def _send_all(self, key: OperatorKey, lease: KeyLease, rows: Sequence[Row], block: BlockRef) -> int:
-        """Sign everything, keep it on disk with one sync, then store and send in the order of the nonces."""
-        size = self._policy.batch
+    def _send_all(self, key: OperatorKey, lease: KeyLease, groups: Sequence[Sequence[Row]], block: BlockRef) -> int:
+        """Sign a transaction a group, keep them on disk with one sync, then store and send in the order of the nonces."""
         try:
-            signed = [(self._sign(key, lease, group, block), group) for group in (rows[at : at + size] for at in range(0, len(rows), size))]
+            signed = [(self._sign(key, lease, group, block), group) for group in groups]
             self._journal.extend((JOURNAL_KIND, transaction.hash, journal_body(transaction, group)) for transaction, group in signed)
         except Exception:
-            self._resolves.give_back(rows)
+            self._resolves.give_back([row for group in groups for row in group])
             raise
         for transaction, group in signed:
             if self._resolves.store(transaction, group):
@@ -139,7 +137,7 @@ class Submitter:
 
     def _sign(self, key: OperatorKey, lease: KeyLease, rows: Sequence[Row], block: BlockRef) -> Transaction:
         policy = self._policy
-        nonce = self._nonces.next(lease, floor=self._floor(key.public_key), final_height=block.height)
+        nonce = self._nonces.next(lease, floor=self._keyring.look(key.public_key).nonce, final_height=block.height)
         signed = key.sign_resolves(
             [row.arguments for row in rows],
             operator_id=policy.operator_id,
@@ -156,16 +154,6 @@ class Submitter:
             signed=signed.signed,
             data_ids=tuple(row.data_id for row in rows),
         )
-
-    def _floor(self, public_key: str) -> int:
-        """The key's nonce on chain when this process first used it; from then on the script in Redis knows better."""
-        if public_key not in self._floors:
-            access_key = self._rpc.access_key(self._policy.operator_id, public_key)
-            if access_key is None:
-                problem = f"OPERATOR_PRIVATE_KEY: {self._policy.operator_id} has no key {public_key} on chain. Add it to the account."
-                raise SettingsError([problem])
-            self._floors[public_key] = access_key.nonce
-        return self._floors[public_key]
 
     def _send(self, transaction: Transaction) -> None:
         # Not after a failure: each would wait for the same time-out, under the key's lock. Nor what is over by now.
@@ -211,13 +199,19 @@ class Submitter:
 
 
 def prepare(_app: Any, settings: Settings) -> None:
-    """Check the keys.
+    """Check the keys, and the gas against the chain's limit where the chain can be asked.
 
     Raises:
-        SettingsError: a key cannot be read.
+        SettingsError: a key cannot be read, or the chain allows less gas.
     """
     operator_keys(settings.operator_keys)
     resolve_waiting.time_limit = HARD_LIMIT_SECONDS
+    try:
+        limits = rooms.rpc(settings).protocol_config()
+    except (Unavailable, Refused) as error:
+        log.warning("RESOLVE_GAS_TGAS was not checked: the chain does not tell its limits.", action="skip_check", error=error.sentence)
+    else:
+        check_gas(limits, settings.resolve_gas_tgas * TERAGAS)
 
 
 @functools.cache
@@ -236,6 +230,7 @@ def _submitter() -> Submitter:
             contract_id=settings.offchainvm_contract_id,
             gas=settings.resolve_gas_tgas * TERAGAS,
             window=settings.key_window,
+            batch=settings.resolves_per_transaction,
         ),
         redis_run_id=rooms.job_store(settings).server_run_id,
     )

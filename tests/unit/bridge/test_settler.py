@@ -128,6 +128,11 @@ class FakeNonces:
     def hold(self, public_key: str, reason: str) -> bool:
         return self.holds.setdefault(public_key, reason) is reason
 
+    def condemn(self, public_key: str, why: str) -> bool:
+        before = self.holds.get(public_key, "")
+        self.holds[public_key] = f"refused: {why}"
+        return not before.startswith("refused: ")
+
     def unhold(self, public_key: str) -> bool:
         return self.holds.pop(public_key, None) is not None
 
@@ -266,6 +271,32 @@ def test_dead_only_after_two_looks_with_nothing_sent_in_between(world: World, ki
     assert world.rpc.sent == []
 
 
+@pytest.mark.parametrize(("kill", "blamed"), [(_kill_by_refusal, "InvalidSignature"), (_kill_by_absence, "the key is gone")])
+def test_a_key_whose_transactions_the_chain_refuses_signs_nothing_more_and_that_is_told_once(
+    world: World, kill: Callable[[World], None], blamed: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[str] = []
+    monkeypatch.setattr(settler_module.log, "error", lambda sentence, **_: told.append(sentence))
+    kill(world)
+    for name in ("h1", "h2"):
+        world.resolves.add(name)
+        for _ in range(3):
+            world.turn()
+    assert world.resolves.dead_hashes == ["h1", "h2"]
+    assert blamed in world.nonces.holds[KEY]
+    assert len(told) == 1
+    assert "restart the resolve worker" in told[0]
+
+
+@pytest.mark.parametrize("kill", [_kill_by_nonce, _kill_by_age])
+def test_a_key_is_not_blamed_for_a_transaction_that_came_too_late(world: World, kill: Callable[[World], None]) -> None:
+    world.resolves.add()
+    kill(world)
+    for _ in range(3):
+        world.turn()
+    assert (world.resolves.dead_hashes, world.nonces.holds) == (["h1"], {})
+
+
 @pytest.mark.parametrize("reason", ["Expired", "ShardStuck", {"InvalidNonce": {"ak_nonce": 9, "tx_nonce": 5}}, "SomethingNew"])
 def test_other_refusals_prove_nothing(world: World, reason: Any) -> None:
     world.resolves.add()
@@ -386,6 +417,19 @@ def test_a_failed_batch_blames_one_row(world: World) -> None:
 
 
 UNABLE = failed("Smart contract panicked: Unable to resume execution promise")
+
+
+def test_a_row_that_failed_for_an_unknown_reason_beside_others_is_judged_when_it_went_alone(world: World) -> None:
+    world.resolves.add("h1", jobs=("a", "b"))
+    world.rpc.answers["h1"] = failed("Something new", index=1)
+    world.turn(0)
+    world.turn()
+    assert [(row.verdict, row.error) for row in world.resolves.settled["h1"]] == [(None, None), (None, "contract_error: Something new")]
+    world.resolves.add("h2", jobs=("b",))
+    world.rpc.answers["h2"] = failed("Something new")
+    world.turn()
+    world.turn()
+    assert [row.verdict for row in world.resolves.settled["h2"]] == [Verdict.REFUSED]
 
 
 @pytest.mark.parametrize(
