@@ -158,7 +158,9 @@ class Settings(BaseModel):
         60, "Length of one long poll; the Coordinator is asked for 120 at most.", unit="seconds", roles=(B,), ge=1, le=300
     )
     poll_concurrency: int = _setting(4, "Long polls held at once.", roles=(B,), ge=1, le=64)
-    queue_high_water: int = _setting(1000, "Queued jobs above which the bridge stops polling.", unit="jobs", roles=(B,), ge=1)
+    queue_high_water: int = _setting(
+        1000, "Jobs waiting for a worker or a signature, above which polling stops.", unit="jobs", roles=(B,), ge=1
+    )
 
     enable_event_monitor: bool = _setting(False, "Run the event monitor inside the bridge.", roles=(B,))
     neardata_api_url: Url = _setting(

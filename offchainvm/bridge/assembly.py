@@ -88,7 +88,7 @@ class Bridge:
         poller = Poller(
             coordinator=self._coordinator,
             intake=self._intake,
-            backlog=Backlog(self._store, high_water=self._settings.queue_high_water),
+            backlog=Backlog(self._store, Resolves(self._redis), high_water=self._settings.queue_high_water),
             timeout_seconds=self._settings.poll_timeout_seconds,
         )
         grace_seconds = poller.longest_poll_seconds + POLL_MARGIN_SECONDS

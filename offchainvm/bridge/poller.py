@@ -10,6 +10,7 @@ from offchainvm.bridge.intake import Intake, Taken
 from offchainvm.bridge.link import Link
 from offchainvm.coordinator import POLL_SECONDS_MAX, Coordinator
 from offchainvm.errors import Refused, Unavailable
+from offchainvm.jobs.resolves import Resolves
 from offchainvm.jobs.store import JobStore
 from offchainvm.logs import get_logger
 
@@ -21,10 +22,13 @@ _LONGEST_REJECT_PAUSE_SECONDS = 5.0
 
 
 class Backlog:
-    """Whether so many jobs are queued that polling has to pause. One look a second serves all threads."""
+    """Whether so many jobs wait that polling has to pause. One look a second serves all threads.
 
-    def __init__(self, store: JobStore, *, high_water: int) -> None:
-        self._store, self._high_water = store, high_water
+    Jobs wait for a worker, or, executed, for a signature: with the chain away, or nobody to sign, those pile up.
+    """
+
+    def __init__(self, store: JobStore, resolves: Resolves, *, high_water: int) -> None:
+        self._store, self._resolves, self._high_water = store, resolves, high_water
         self._lock = threading.Lock()
         self._looked_at, self._full = float("-inf"), False
 
@@ -42,11 +46,12 @@ class Backlog:
             return self._full
 
     def _look(self) -> None:
-        queued = self._store.queued_count()
-        full = queued >= self._high_water * (_RESUME_SHARE if self._full else 1.0)
+        queued, unsigned = self._store.queued_count(), self._resolves.waiting_count()
+        full = queued + unsigned >= self._high_water * (_RESUME_SHARE if self._full else 1.0)
         if full != self._full:
-            text = "too many jobs are queued: polling pauses" if full else "polling goes on"
-            log.warning(text, action="pause_polling" if full else "resume_polling", queued=queued, high_water=self._high_water)
+            text = "too many jobs wait: polling pauses" if full else "polling goes on"
+            action = "pause_polling" if full else "resume_polling"
+            log.warning(text, action=action, queued=queued, unsigned=unsigned, high_water=self._high_water)
         self._full = full
 
 

@@ -30,6 +30,7 @@ class FakeStore:
     run_id: str = "run-1"
     away: bool = False
     queued: int = 0
+    waiting: int = 0
 
     def _look(self) -> None:
         if self.away:
@@ -65,6 +66,10 @@ class FakeStore:
     def queued_count(self) -> int:
         self._look()
         return self.queued
+
+    def waiting_count(self) -> int:
+        self._look()
+        return self.waiting
 
 
 @pytest.fixture

@@ -40,7 +40,7 @@ class FakeIntake:
 
 
 def _poller(script: Script, intake: FakeIntake, store: Any, timeout_seconds: float = 60) -> Poller:
-    backlog = Backlog(store, high_water=10)
+    backlog = Backlog(store, store, high_water=10)
     return Poller(coordinator=cast("Any", script), intake=cast("Any", intake), backlog=backlog, timeout_seconds=timeout_seconds)
 
 
@@ -82,9 +82,18 @@ def test_pages_instead_of_tasks_slow_the_poller_down(store: Any) -> None:
 
 def test_the_backlog_is_full_above_the_mark_until_well_below(store: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(poller_module, "_LOOK_EVERY_SECONDS", 0.0)
-    backlog = Backlog(store, high_water=10)
+    backlog = Backlog(store, store, high_water=10)
     seen = []
     for queued in (9, 10, 9, 8, 7, 9):
         store.queued = queued
         seen.append(backlog.is_full())
     assert seen == [False, True, True, True, False, False]
+
+
+def test_jobs_that_wait_for_a_signature_count_too(store: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(poller_module, "_LOOK_EVERY_SECONDS", 0.0)
+    backlog = Backlog(store, store, high_water=10)
+    seen = []
+    for store.queued, store.waiting in ((4, 5), (4, 6), (0, 8), (0, 7)):
+        seen.append(backlog.is_full())
+    assert seen == [False, True, True, False]
