@@ -11,8 +11,9 @@ from typing import Any
 from redis import Redis
 
 from offchainvm.bridge.admission import Admission
+from offchainvm.errors import Unavailable
 from offchainvm.jobs.record import UnreadableRecord
-from offchainvm.jobs.server import key, reaching_redis
+from offchainvm.jobs.server import key, reaching_redis, text
 from offchainvm.jobs.store import JobStore
 from offchainvm.logs import get_logger
 from offchainvm.models import CompileTask, NewTask
@@ -22,6 +23,7 @@ log = get_logger()
 PATIENCE_SECONDS = 60.0
 _LOOK_EVERY_SECONDS = 2.0
 _AT_ONCE = 50
+_LATER_SECONDS = 300.0
 
 
 class Unpolled:
@@ -60,7 +62,21 @@ class Unpolled:
         self._looked_at = time.monotonic()
         with reaching_redis():
             overdue = self._redis.zrangebyscore(self._expected, "-inf", time.time(), start=0, num=_AT_ONCE)
-        return sum(self._admit(data_id.decode() if isinstance(data_id, bytes) else data_id) for data_id in overdue)
+        return sum(self._admit_or_put_later(text(data_id)) for data_id in overdue)
+
+    def _admit_or_put_later(self, data_id: str) -> bool:
+        try:
+            return self._admit(data_id)
+        except Unavailable:
+            raise
+        except Exception as error:
+            # Whatever it is, it is this entry's: at the head of the line it would hold up the blocks that come after it.
+            log.exception(
+                "a request cannot be accepted from the chain; tried later", action="accept_later", data_id=data_id, error=str(error)
+            )
+            with reaching_redis():
+                self._redis.zadd(self._expected, {data_id: time.time() + _LATER_SECONDS}, xx=True)
+            return False
 
     def _admit(self, data_id: str) -> bool:
         try:
@@ -68,9 +84,9 @@ class Unpolled:
         except UnreadableRecord:  # a newer process has it in hand
             missing = False
         with reaching_redis():
-            text = self._redis.hget(self._tasks, data_id)
-        if missing and text is not None:
-            task = CompileTask.model_validate_json(text)
+            task_text = self._redis.hget(self._tasks, data_id)
+        if missing and task_text is not None:
+            task = CompileTask.model_validate_json(task_text)
             log.warning("no poll brought this request: accepted from the chain", action="accept_from_chain", data_id=data_id)
             self._admission.admit(task)
         with reaching_redis(), self._redis.pipeline(transaction=True) as pipe:

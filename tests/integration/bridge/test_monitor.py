@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -86,8 +87,11 @@ class Created:
 @dataclass
 class Admitted:
     tasks: list[CompileTask] = field(default_factory=list)
+    fails_for: dict[int, Exception] = field(default_factory=dict)
 
     def admit(self, task: CompileTask) -> None:
+        if task.request_id in self.fails_for:
+            raise self.fails_for[task.request_id]
         self.tasks.append(task)
 
 
@@ -242,6 +246,34 @@ def test_a_request_that_no_poll_brought_is_accepted_from_the_chain(room: Room) -
     [task] = room.admitted.tasks
     assert (task.data_id, task.request_id, task.input_data) == (data_id(1), 1, "input 1")
     assert task.resource_limits == DEFAULTS
+
+
+def test_a_request_that_breaks_its_admission_holds_up_no_other_and_is_tried_later(room: Room) -> None:
+    room.chain.add(100, event(1), event(2))
+    room.admitted.fails_for[1] = KeyError("odd")
+    monitor = room.monitor(patience_seconds=0.0)
+    walk(monitor, 1)
+    room.chain.add(101)
+    assert walk(successor(room, monitor), 1) == [0.0]
+    assert [task.request_id for task in room.admitted.tasks] == [2]
+    expected = f"ovm:monitor:{CONTRACT}:expected"
+    [(name, due)] = room.redis.zrange(expected, 0, -1, withscores=True)
+    assert name in (data_id(1), data_id(1).encode())
+    assert 60 < due - time.time() < 600
+    room.redis.zadd(expected, {name: 0})
+    room.admitted.fails_for.clear()
+    room.monitor()._unpolled.admit_overdue()
+    assert [task.request_id for task in room.admitted.tasks] == [2, 1]
+
+
+def test_an_admission_that_cannot_reach_redis_is_repeated_at_once(room: Room) -> None:
+    room.chain.add(100, event(1))
+    room.admitted.fails_for[1] = Unavailable("redis", "away")
+    monitor = room.monitor(patience_seconds=0.0)
+    walk(monitor, 1)
+    with pytest.raises(Unavailable):
+        successor(room, monitor).turn()
+    assert room.redis.zcard(f"ovm:monitor:{CONTRACT}:expected") == 1
 
 
 def test_a_request_that_a_poll_brought_is_not_accepted_again(room: Room) -> None:
