@@ -1,7 +1,8 @@
-"""``offchainvm jobs``: list, show, retry."""
+"""``offchainvm jobs``: list, show, retry, and what was set aside."""
 
 from __future__ import annotations
 
+import base64
 import json
 from typing import Any
 
@@ -10,7 +11,9 @@ import typer
 from offchainvm.cli import report
 from offchainvm.errors import OffchainVMError
 from offchainvm.jobs.connection import connect
-from offchainvm.jobs.record import Event, Job, State
+from offchainvm.jobs.lookups import Rejected
+from offchainvm.jobs.outbox import Outbox
+from offchainvm.jobs.record import Event, Job, Message, State
 from offchainvm.jobs.store import JobStore, RetryAnswer
 from offchainvm.settings import Role, load
 
@@ -30,6 +33,11 @@ _AS_JSON = typer.Option(False, "--json", help="Print JSON instead of a table.")
 def store() -> JobStore:
     """The job records of the Redis that the settings name."""
     return JobStore(connect(load([Role.DASHBOARD]).redis_url))
+
+
+def outbox() -> Outbox:
+    """The messages of the same Redis."""
+    return Outbox(connect(load([Role.DASHBOARD]).redis_url))
 
 
 @jobs.callback()
@@ -83,6 +91,25 @@ def retry(identifier: str = _IDENTIFIER, as_json: bool = _AS_JSON) -> None:
     raise typer.Exit(0 if answer is RetryAnswer.QUEUED else 1)
 
 
+@jobs.command("rejected")
+def rejected(limit: int = _LIMIT, as_json: bool = _AS_JSON) -> None:
+    """Show the tasks that could not be read, and the messages that could not be published, the newest first."""
+    tasks, messages = store().rejected(limit), outbox().aside(limit)
+    if as_json:
+        told = {"tasks": [rejected_values(task) for task in tasks], "messages": [message_values(message) for message in messages]}
+        typer.echo(json.dumps(told))
+        return
+    console = report.console()
+    if tasks:
+        console.print(report.rejected_table(tasks))
+        console.print("\nWith a request id, the Coordinator was told that the task failed. A newer version may read what this one cannot.")
+    if messages:
+        console.print(report.messages_table(messages))
+        console.print("\nThe broker took none of these. Their jobs are published again by the reconciler; the bridge's log says why.")
+    if not tasks and not messages:
+        typer.echo("Nothing was set aside.")
+
+
 def find(records: JobStore, identifier: str) -> Job:
     """The job of a request id, a data id, or the beginning of one.
 
@@ -133,3 +160,14 @@ def as_values(job: Job) -> dict[str, Any]:
 def event_values(event: Event) -> dict[str, Any]:
     """One line of a history as JSON values."""
     return {"at": event.at, "stage": event.stage, "what": event.what, "detail": event.detail}
+
+
+def rejected_values(task: Rejected) -> dict[str, Any]:
+    """A task that was set aside as JSON values; its bytes as they came."""
+    body = base64.b64encode(task.untrusted_task).decode("ascii")
+    return {"at": task.at, "request_id": task.request_id, "reason": task.reason, "task_base64": body}
+
+
+def message_values(message: Message) -> dict[str, Any]:
+    """A message that was set aside as JSON values."""
+    return {"at": message.at, "stage": message.stage.value, "data_ids": list(message.data_ids), "attempt": message.attempt}

@@ -10,7 +10,8 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from offchainvm.jobs.record import Event, Job, State
+from offchainvm.jobs.lookups import Rejected
+from offchainvm.jobs.record import Event, Job, Message, State
 
 BAR_WIDTH = 24
 DETAIL_LIMIT = 20
@@ -31,6 +32,11 @@ def untrusted(text: str, *, limit: int = 300) -> str:
 def clock(at: float) -> str:
     """A time of day, local."""
     return datetime.fromtimestamp(at).astimezone().strftime("%H:%M:%S")
+
+
+def moment(at: float) -> str:
+    """Day and time of day, local."""
+    return datetime.fromtimestamp(at).astimezone().strftime("%Y-%m-%d %H:%M:%S")
 
 
 def duration(seconds: float) -> str:
@@ -65,6 +71,28 @@ def jobs_table(jobs: Sequence[Job]) -> Table:
     for job in jobs:
         state = Text(verdict_of(job), style=_STATE_STYLES.get(job.state, ""))
         table.add_row(str(job.request_id), job.data_id[:12], state, job.stage.value, source_of(job), clock(job.updated_at))
+    return table
+
+
+def rejected_table(tasks: Sequence[Rejected]) -> Table:
+    """One row a task that could not be read."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for title in ("set aside", "request", "why", "task"):
+        table.add_column(title, no_wrap=title in {"set aside", "request"}, overflow="fold")
+    for task in tasks:
+        request = "" if task.request_id is None else str(task.request_id)
+        body = untrusted(task.untrusted_task.decode("utf-8", "replace"), limit=200)
+        table.add_row(moment(task.at), request, untrusted(task.reason), body)
+    return table
+
+
+def messages_table(messages: Sequence[Message]) -> Table:
+    """One row a message that could not be published."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for title in ("set aside", "stage", "data ids"):
+        table.add_column(title, no_wrap=title != "data ids", overflow="fold")
+    for message in messages:
+        table.add_row(moment(message.at), message.stage.value, " ".join(data_id[:12] for data_id in message.data_ids))
     return table
 
 

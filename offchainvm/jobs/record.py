@@ -120,6 +120,11 @@ class Message:
     deliveries: int
     attempt: int = 0
 
+    @property
+    def at(self) -> float:
+        """When it was written (or set aside), in seconds since 1970: the server's clock is in the id."""
+        return int(self.entry_id.partition("-")[0]) / 1000
+
 
 @dataclass(frozen=True)
 class Event:

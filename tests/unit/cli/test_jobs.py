@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Callable
 
 import pytest
 
 from offchainvm.cli import jobs as command
-from offchainvm.jobs.record import Event, Job, State
+from offchainvm.jobs.lookups import Rejected
+from offchainvm.jobs.record import Event, Job, Message, Stage, State
 from offchainvm.jobs.store import RetryAnswer
 
 Run = Callable[..., tuple[int, str, str]]
@@ -21,6 +23,14 @@ class Records:
         self.jobs, self._history = jobs, history
         self.answer = RetryAnswer.QUEUED
         self.asked: list[tuple[State | None, int]] = []
+        self.set_aside: list[Rejected] = []
+        self.messages: list[Message] = []
+
+    def rejected(self, limit: int = 100) -> list[Rejected]:
+        return self.set_aside[:limit]
+
+    def aside(self, limit: int = 100) -> list[Message]:
+        return self.messages[:limit]
 
     def list_jobs(self, state: State | None = None, limit: int = 50) -> list[Job]:
         self.asked.append((state, limit))
@@ -43,6 +53,7 @@ class Records:
 def records(make_job: Callable[..., Job], history: list[Event], monkeypatch: pytest.MonkeyPatch) -> Records:
     table = Records([make_job(), make_job(data_id="abcd" * 16, request_id=8, state=State.RUNNING, verdict=None)], history)
     monkeypatch.setattr(command, "store", lambda: table)
+    monkeypatch.setattr(command, "outbox", lambda: table)
     return table
 
 
@@ -105,3 +116,32 @@ def test_retry_says_what_it_did(run: Run, records: Records, answer: RetryAnswer,
     ended, out, _ = run("jobs", "retry", "7")
     assert (ended, text in out) == (code, True)
     assert json.loads(run("jobs", "retry", "7", "--json")[1]) == {"data_id": "ab" * 32, "answer": answer.value}
+
+
+HOSTILE = b'{"type":"Dance","x":"\x1b[2J[red]\xff"}'
+
+
+def test_where_nothing_was_set_aside_it_is_said(run: Run, records: Records) -> None:
+    assert run("jobs", "rejected") == (0, "Nothing was set aside.\n", "")
+
+
+def test_what_was_set_aside_is_shown_and_draws_nothing_of_its_own(run: Run, records: Records) -> None:
+    records.set_aside = [
+        Rejected(1_700_000_000.0, 12, "type: \x1b[31munknown", HOSTILE),
+        Rejected(1_700_000_000.0, None, "no JSON", b"<html>"),
+    ]
+    records.messages = [Message(Stage.EXECUTE, ("ab" * 32,), "1700000000000-0", 10)]
+    code, out, _ = run("jobs", "rejected")
+    assert code == 0
+    assert "\x1b[2J" not in out
+    assert "\x1b[31m" not in out
+    for text in ("12", "unknown", "[2J[red]", "no JSON", "<html>", "execute", "abababababab", "reconciler"):
+        assert text in out
+
+
+def test_what_was_set_aside_as_json_has_every_byte(run: Run, records: Records) -> None:
+    records.set_aside = [Rejected(1_700_000_000.0, 12, "type: unknown", HOSTILE)]
+    records.messages = [Message(Stage.EXECUTE, ("ab" * 32,), "1700000000000-0", 10)]
+    told = json.loads(run("jobs", "rejected", "--limit", "5", "--json")[1])
+    assert [(task["request_id"], base64.b64decode(task["task_base64"])) for task in told["tasks"]] == [(12, HOSTILE)]
+    assert told["messages"] == [{"at": 1_700_000_000.0, "stage": "execute", "data_ids": ["ab" * 32], "attempt": 0}]
