@@ -19,6 +19,7 @@ from offchainvm.errors import OffchainVMError, SettingsError
 from offchainvm.jobs.connection import connect
 from offchainvm.jobs.server import reaching_redis
 from offchainvm.models import RESOLVE_METHOD
+from offchainvm.near.nonces import REFUSED, Nonces
 from offchainvm.near.rpc import Rpc
 from offchainvm.near.rpc_answers import AccessKey
 from offchainvm.near.signer import operator_keys
@@ -209,6 +210,17 @@ def _permission(key: AccessKey, contract_id: str) -> str:
     return f"function-call key, allowance {allowance}"
 
 
+def check_held_keys() -> str:
+    """The chain takes what the operator's keys sign."""
+    rpc, settings = _rpc("near_rpc_url", "operator_account_id", "redis_url")
+    with reaching_redis(), connect(settings.redis_url) as client:
+        held = Nonces(client, network=rpc.chain_id(), account_id=settings.operator_account_id).held()
+    told = "\n".join(f"{public_key}: {reason}" for public_key, reason in sorted(held.items()))
+    if any(reason.startswith(REFUSED) for reason in held.values()):
+        raise OffchainVMError(told, remedy="Correct the key or the setting, then restart the resolve worker; see docs/keys.md.")
+    return told or "no key is held"
+
+
 def check_operator_role() -> str:
     """The contract knows the account as its operator."""
     rpc, settings = _rpc("near_rpc_url", "operator_account_id", "offchainvm_contract_id")
@@ -269,6 +281,7 @@ CHECKS: Iterable[tuple[frozenset[Role], str, Callable[[], str]]] = (
     (frozenset({_C}), "builder image", check_builder_image),
     (frozenset({_B, _E, _R}), "RPC", check_rpc),
     (frozenset({_R}), "access keys", check_access_keys),
+    (frozenset({_B, _R}), "held keys", check_held_keys),
     (frozenset({_B, _R}), "operator role", check_operator_role),
     *((_ALL - {_M}, f"queue {queue}", functools.partial(check_queue, queue)) for queue in QUEUES),
 )

@@ -1,0 +1,304 @@
+"""Submit and settle on the local chain, in one process: whatever goes wrong, one resolve lands for each request."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+import urllib3
+from pydantic import SecretStr
+from redis import Redis
+
+from offchainvm.bridge import settler as settler_module
+from offchainvm.bridge.evidence import Coroner
+from offchainvm.bridge.settler import Settler
+from offchainvm.bridge.verdicts import Verdicts
+from offchainvm.cli import doctor
+from offchainvm.devnet import serve
+from offchainvm.devnet.client import DevnetClient
+from offchainvm.devnet.genesis import OPERATOR_ID, Keys, genesis
+from offchainvm.devnet.node import NodeApp
+from offchainvm.errors import OffchainVMError
+from offchainvm.jobs.record import Stage, State, ToResolve, Verdict
+from offchainvm.jobs.resolves import Resolves
+from offchainvm.jobs.store import JobStore
+from offchainvm.journal import Journal
+from offchainvm.models import CodeSource, CompileTask, ExecutionReport, ExecutionResponse, ResourceLimits
+from offchainvm.near.nonces import Nonces
+from offchainvm.near.payload import fit
+from offchainvm.near.rpc import Rpc
+from offchainvm.near.signer import TERAGAS, OperatorKey
+from offchainvm.tasks.resolve import Policy, Submitter
+
+BLOCK_SECONDS = 0.05
+
+
+class Room:
+    """A chain, jobs whose answers wait, and as many submitters and settlers as a test wants."""
+
+    def __init__(self, redis: Redis, folder: Path, stack: ExitStack) -> None:
+        self.redis, self.folder, self._stack = redis, folder, stack
+        self.keys = Keys.generate(function_call=2, full_access=1)
+        self.node = NodeApp(genesis(self.keys), self.keys, block_time_seconds=BLOCK_SECONDS)
+        self.url = stack.enter_context(serve.in_thread(self.node))
+        self.client = DevnetClient(self.url, self.keys)
+        self.store, self.resolves = JobStore(redis), Resolves(redis)
+        self.nonces = Nonces(redis, network=self.rpc().chain_id(), account_id=OPERATOR_ID)
+        self._submitters = 0
+
+    def rpc(self, *paths: str) -> Rpc:
+        return Rpc([f"{self.url}{path}" for path in paths or ("",)])
+
+    def key(self, *, full_access: bool = False) -> OperatorKey:
+        pair = (self.keys.full_access_keys if full_access else self.keys.function_call_keys)[0]
+        return OperatorKey(SecretStr(pair.secret_text))
+
+    def submitter(self, *, full_access: bool = False, batch: int = 1, window: int = 8, rpc: Rpc | None = None) -> Submitter:
+        self._submitters += 1
+        journal = Journal(self.folder / f"journal-{self._submitters}", "resolve")
+        self._stack.callback(journal.close)
+        return Submitter(
+            resolves=self.resolves,
+            nonces=self.nonces,
+            rpc=rpc or self.rpc(),
+            journal=journal,
+            keys=[self.key(full_access=full_access)],
+            policy=Policy(operator_id=OPERATOR_ID, contract_id=self.keys.contract_id, gas=30 * TERAGAS, window=window, batch=batch),
+            redis_run_id=self.store.server_run_id,
+        )
+
+    def settle(self, *, rpc: Rpc | None = None) -> None:
+        """Start one more settler, until the test ends."""
+        rpc, stop = rpc or self.rpc(), threading.Event()
+        settler = Settler(
+            resolves=self.resolves,
+            rpc=rpc,
+            verdicts=Verdicts(
+                rpc=rpc, resolves=self.resolves, store=self.store, operator_id=OPERATOR_ID, head=lambda: rpc.final_block().height
+            ),
+            coroner=Coroner(rpc, operator_id=OPERATOR_ID),
+            nonces=lambda: self.nonces,
+            operator_id=OPERATOR_ID,
+            on_settled=lambda: None,
+        )
+        thread = threading.Thread(target=settler.run, args=(stop,), daemon=True)
+        thread.start()
+        self._stack.callback(settler.close)
+        self._stack.callback(thread.join, 10)
+        self._stack.callback(stop.set)
+
+    def answered(self, count: int) -> list[str]:
+        """Data ids of so many requests whose answers wait for a signature."""
+        sent = [self.client.send_request("https://github.com/a/b", "c" * 40, "wasm32-wasip1", "{}") for _ in range(count)]
+        told = until(lambda: found if len(found := self._executions(sent)) == count else None)
+        for one in told:
+            self.answer(one["request_id"], one["data_id"], one["height"])
+        return [str(one["data_id"]) for one in told]
+
+    def answer(self, request_id: int, data_id: str, height: int) -> None:
+        source = CodeSource(repo="https://github.com/a/b", commit="c" * 40)
+        task = CompileTask(request_id=request_id, data_id=data_id, code_source=source, input_data="{}")
+        self.store.accept(task, stage=Stage.EXECUTE, limits=ResourceLimits(), deadline_height=height + 200)
+        claim = self.store.claim(data_id, Stage.EXECUTE, owner="w", lease_seconds=60)
+        assert claim is not None
+        fitted = fit(data_id, ExecutionResponse(success=True, return_value=b"42"))
+        report = ExecutionReport(request_id=request_id, success=True, output=b"42", execution_time_ms=5)
+        assert self.store.commit(claim, ToResolve(arguments=fitted.arguments, response=fitted.response, report=report))
+
+    def settled(self, data_ids: Sequence[str], submitter: Submitter | None = None) -> list[Verdict]:
+        """Verdicts of these jobs once all are settled; ``submitter`` hears the doorbell meanwhile."""
+
+        def look() -> list[Verdict] | None:
+            if submitter is not None and self.resolves.waiting_count():
+                submitter.submit()
+            jobs = [self.store.get(data_id) for data_id in data_ids]
+            return [job.verdict for job in jobs if job and job.verdict] if all(job and job.state is State.SETTLED for job in jobs) else None
+
+        return until(look)
+
+    def accepted(self) -> list[str]:
+        """Data ids of the resolves that the chain accepted, in order."""
+        calls = [json.loads(call["arguments"]) for call in self.client.resolves() if call["accepted"]]
+        return [bytes(call["data_id"]).hex() for call in calls]
+
+    def fault(self, **fault: Any) -> None:
+        assert urllib3.request("POST", f"{self.url}/control/faults", json=fault).status < 300
+
+    def _executions(self, hashes: Sequence[str]) -> list[dict[str, Any]]:
+        told: list[dict[str, Any]] = urllib3.request("GET", f"{self.url}/control/executions").json()
+        return [one for one in told if one["transaction_hash"] in hashes]
+
+
+def until(look: Callable[[], Any]) -> Any:
+    end = time.monotonic() + 25
+    while (found := look()) is None:
+        assert time.monotonic() < end, "it never happened"
+        time.sleep(0.02)
+    return found
+
+
+@pytest.fixture
+def room(redis_client: Redis, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Room]:
+    # Everything at the pace of a chain with blocks of 0.05 s.
+    monkeypatch.setattr(settler_module, "_FIRST_AGAIN_SECONDS", 0.5)
+    monkeypatch.setattr(settler_module, "_AGAIN_SECONDS", 0.5)
+    with ExitStack() as stack:
+        yield Room(redis_client, tmp_path, stack)
+
+
+def test_ten_requests_are_resolved_by_one_transaction_of_a_full_access_key(room: Room) -> None:
+    ids = room.answered(10)
+    room.settle()
+    assert room.submitter(full_access=True, batch=10).submit() == 1
+    assert room.settled(ids) == [Verdict.ACCEPTED] * 10
+    assert sorted(room.accepted()) == sorted(ids)
+    assert len({call["transaction_hash"] for call in room.client.resolves()}) == 1
+
+
+def test_a_function_call_key_resolves_them_one_by_one(room: Room) -> None:
+    ids = room.answered(10)
+    room.settle()
+    submitter = room.submitter(batch=10)
+    assert submitter.submit() == 8
+    assert room.settled(ids, submitter) == [Verdict.ACCEPTED] * 10
+    assert len({call["transaction_hash"] for call in room.client.resolves()}) == 10
+
+
+def test_a_batch_whose_third_action_is_refused_settles_that_row_and_resolves_the_others(room: Room) -> None:
+    first, second, *others = room.answered(4)
+    stranger = "ee" * 32
+    # Between the second and the third, by its deadline.
+    room.answer(999, stranger, room.store.get(second).deadline_height - 200)  # type: ignore[union-attr,operator]
+    room.settle()
+    submitter = room.submitter(full_access=True, batch=10)
+    assert submitter.submit() == 1
+    [flight] = room.resolves.in_flight()
+    ids = list(flight.data_ids)
+    assert len(ids) == 5
+    verdicts = dict(zip(ids, room.settled(ids, submitter), strict=True))
+    assert verdicts == {stranger: Verdict.RESOLVED_ELSEWHERE, **dict.fromkeys((first, second, *others), Verdict.ACCEPTED)}
+    assert sorted(room.accepted()) == sorted((first, second, *others))
+
+
+def test_a_reply_that_is_lost_after_acceptance_is_no_second_resolve(room: Room) -> None:
+    ids = room.answered(2)
+    room.settle()
+    room.fault(kind="drop_after", rpc_method="send_tx", times=2)
+    submitter = room.submitter()
+    submitter.submit()
+    assert room.settled(ids, submitter) == [Verdict.ACCEPTED] * 2
+    assert sorted(room.accepted()) == sorted(ids)
+
+
+def test_one_dropped_without_a_word_is_sent_again_as_it_was(room: Room) -> None:
+    ids = room.answered(1)
+    room.client.control("chain", {"drop_next": 2})
+    room.settle()
+    room.submitter().submit()
+    [flight] = room.resolves.in_flight()
+    assert room.settled(ids) == [Verdict.ACCEPTED]
+    assert [call["transaction_hash"] for call in room.client.resolves()] == [flight.hash]
+
+
+def test_one_that_a_higher_nonce_overtook_is_buried_and_replaced(room: Room) -> None:
+    ids = room.answered(3)
+    room.client.control("chain", {"drop_next": 1})
+    submitter = room.submitter()
+    assert submitter.submit() == 3
+    lowest, *_ = room.resolves.in_flight()
+    room.settle()
+    assert room.settled(ids, submitter) == [Verdict.ACCEPTED] * 3
+    hashes = [call["transaction_hash"] for call in room.client.resolves()]
+    assert (len(hashes), lowest.hash in hashes) == (3, False)
+
+
+def test_all_of_a_window_that_the_pool_takes_in_the_wrong_order_is_resolved_once(room: Room) -> None:
+    ids = room.answered(5)
+    room.client.control("chain", {"reorder": True, "hold": True})
+    submitter = room.submitter()
+    submitter.submit()
+    room.client.control("chain", {"hold": False})
+    room.settle()
+    assert room.settled(ids, submitter) == [Verdict.ACCEPTED] * 5
+    assert sorted(room.accepted()) == sorted(ids)
+
+
+@pytest.mark.parametrize("times", [2, 12])
+def test_unknown_and_then_found_is_one_resolve(room: Room, times: int) -> None:
+    """Denied for long enough it is buried and replaced; the replacement is refused, and the first one found to be ours."""
+    ids = room.answered(1)
+    room.fault(kind="unknown", rpc_method="tx", times=times)
+    room.settle()
+    submitter = room.submitter()
+    submitter.submit()
+    [first] = room.resolves.in_flight()
+    assert room.settled(ids, submitter) == [Verdict.ACCEPTED]
+    assert room.accepted() == ids
+    assert [call["transaction_hash"] for call in room.client.resolves() if call["accepted"]] == [first.hash]
+
+
+def test_a_node_that_does_not_know_our_block_hash_yet_buries_nothing(room: Room) -> None:
+    """To a node 40 blocks behind, a transaction that names a new block looks Expired."""
+    room.client.control("chain", {"lag_blocks": {"lagging": 40}})
+    ids = room.answered(1)
+    room.client.control("chain", {"drop_next": 1})
+    room.settle(rpc=room.rpc("/lagging"))
+    submitter = room.submitter()
+    submitter.submit()
+    [flight] = room.resolves.in_flight()
+    assert room.settled(ids, submitter) == [Verdict.ACCEPTED]
+    assert [call["transaction_hash"] for call in room.client.resolves()] == [flight.hash]
+
+
+def test_two_workers_on_one_key_share_no_row_and_no_nonce(room: Room) -> None:
+    ids = room.answered(12)
+    room.settle()
+    submitters, signed = [room.submitter(window=4), room.submitter(window=4)], set()
+
+    def work(submitter: Submitter) -> None:
+        while room.resolves.waiting_count():
+            submitter.submit()
+            signed.update((flight.hash, flight.nonce) for flight in room.resolves.in_flight())
+
+    threads = [threading.Thread(target=work, args=(submitter,)) for submitter in submitters]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(20)
+    assert room.settled(ids, submitters[0]) == [Verdict.ACCEPTED] * 12
+    assert sorted(room.accepted()) == sorted(ids)
+    assert len({nonce for _, nonce in signed}) == len(signed)
+
+
+def test_two_settlers_at_once_settle_each_once(room: Room) -> None:
+    ids = room.answered(6)
+    room.client.control("chain", {"drop_next": 2})
+    room.settle()
+    room.settle()
+    submitter = room.submitter()
+    submitter.submit()
+    assert room.settled(ids, submitter) == [Verdict.ACCEPTED] * 6
+    assert sorted(room.accepted()) == sorted(ids)
+
+
+def test_a_key_that_is_deleted_is_not_signed_with_for_ever_and_the_doctor_names_it(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
+    room.answered(1)
+    submitter, key = room.submitter(), room.key()
+    submitter._keyring.look(key.public_key)
+    room.node.chain.ledger.accounts[OPERATOR_ID].keys.pop(key.public_key)
+    room.settle()
+    submitter.submit()
+    held = until(lambda: room.nonces.held() or None)
+    assert held == {key.public_key: "refused: the key is gone"}
+    until(lambda: True if room.resolves.waiting_count() == 1 else None)
+    assert submitter.submit() == 0
+    monkeypatch.setattr(doctor, "_rpc", lambda *_: (room.rpc(), type("S", (), {"operator_account_id": OPERATOR_ID, "redis_url": ""})))
+    monkeypatch.setattr(doctor, "connect", lambda _url: Redis(connection_pool=room.redis.connection_pool))
+    with pytest.raises(OffchainVMError, match="the key is gone"):
+        doctor.check_held_keys()
