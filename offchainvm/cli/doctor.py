@@ -6,6 +6,7 @@ import contextlib
 import functools
 import json
 import os
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,7 +18,9 @@ from offchainvm.compiler import engine, image
 from offchainvm.coordinator import Coordinator
 from offchainvm.errors import OffchainVMError, SettingsError
 from offchainvm.jobs.connection import connect
+from offchainvm.jobs.outbox import Outbox
 from offchainvm.jobs.server import reaching_redis
+from offchainvm.jobs.store import JobStore
 from offchainvm.models import RESOLVE_METHOD
 from offchainvm.near.nonces import REFUSED, Nonces
 from offchainvm.near.rpc import Rpc
@@ -28,6 +31,7 @@ from offchainvm.settings import Role, Settings, load, load_only
 QUEUES = ("compile", "execute", "resolve")
 _NO_MODULE = "0" * 64
 _INSPECT_SECONDS = 1.5
+_RECENT_HOURS = 24
 _ROLES = typer.Option(None, "--role", help="Roles that this machine serves; default: all.")
 _AS_JSON = typer.Option(False, "--json", help="Print JSON instead of a table.")
 
@@ -135,6 +139,25 @@ def check_redis() -> str:
     if values.get("maxmemory-policy", "noeviction") != "noeviction":
         raise OffchainVMError("It drops data when its memory is full.", remedy="Set `maxmemory-policy noeviction` on the server.")
     return f"version {version}, append-only file on"
+
+
+def check_set_aside() -> str:
+    """Nothing was set aside lately: neither tasks that cannot be read, nor messages that the broker does not take."""
+    since = time.time() - _RECENT_HOURS * 3600
+    with connect(_need("redis_url").redis_url) as client:
+        tasks = sum(task.at > since for task in JobStore(client).rejected(1000))
+        messages = sum(message.at > since for message in Outbox(client).aside(1000))
+    if tasks or messages:
+        remedies = [
+            "`offchainvm jobs rejected` shows them all.",
+            "Tasks: is this worker older than the Coordinator or the contract? Upgrade it." if tasks else "",
+            "Messages: the bridge's log says why the broker refuses them; check BROKER_URL (by default REDIS_URL)." if messages else "",
+        ]
+        raise OffchainVMError(
+            f"In the last {_RECENT_HOURS} hours {tasks} tasks that cannot be read and {messages} messages were set aside.",
+            remedy=" ".join(filter(None, remedies)),
+        )
+    return f"nothing in the last {_RECENT_HOURS} hours"
 
 
 def check_coordinator() -> str:
@@ -276,6 +299,7 @@ _ALL = frozenset(Role)
 CHECKS: Iterable[tuple[frozenset[Role], str, Callable[[], str]]] = (
     (_ALL - {_D}, "state folder", check_state_dir),
     (_ALL, "Redis", check_redis),
+    (frozenset({_B, _M}), "set aside", check_set_aside),
     (frozenset({_B, _M, _C, _E}), "Coordinator", check_coordinator),
     (frozenset({_C}), "Docker", check_docker),
     (frozenset({_C}), "builder image", check_builder_image),

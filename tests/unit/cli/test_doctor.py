@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Callable
+from contextlib import nullcontext
+from types import SimpleNamespace
 
 import pytest
 
@@ -72,6 +75,26 @@ def test_a_problem_of_the_settings_is_told_once_for_all_roles(run: Run, monkeypa
 def test_a_check_without_its_settings_is_not_looked_at() -> None:
     with pytest.raises(command.NotLookedAt, match="API_BASE_URL, API_AUTH_TOKEN is not set"):
         command.check_coordinator()
+
+
+@pytest.mark.parametrize(
+    ("hours", "tasks", "messages", "remedies"),
+    [(1, 2, 0, ("jobs rejected", "Upgrade")), (1, 0, 1, ("jobs rejected", "BROKER_URL")), (25, 2, 1, ()), (1, 0, 0, ())],
+)
+def test_what_was_set_aside_lately_is_wrong(
+    monkeypatch: pytest.MonkeyPatch, hours: float, tasks: int, messages: int, remedies: tuple[str, ...]
+) -> None:
+    then = SimpleNamespace(at=time.time() - hours * 3600)
+    monkeypatch.setattr(command, "connect", lambda _url: nullcontext())
+    monkeypatch.setattr(command, "JobStore", lambda _client: SimpleNamespace(rejected=lambda _limit: [then] * tasks))
+    monkeypatch.setattr(command, "Outbox", lambda _client: SimpleNamespace(aside=lambda _limit: [then] * messages))
+    if not remedies:
+        assert command.check_set_aside() == "nothing in the last 24 hours"
+        return
+    with pytest.raises(OffchainVMError, match=f"{tasks} tasks that cannot be read and {messages} messages") as caught:
+        command.check_set_aside()
+    assert all(text in caught.value.remedy for text in remedies)
+    assert ("BROKER_URL" in caught.value.remedy, "Upgrade" in caught.value.remedy) == (bool(messages), bool(tasks))
 
 
 def key(**values: object) -> AccessKey:
