@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -24,6 +25,8 @@ class BuildRequest:
     limits: BuildLimits = field(default_factory=BuildLimits)
     require_lockfile: bool = False
     """Refuse a repository without a Cargo.lock, instead of making one."""
+    lockfile: str = field(default="", repr=False)
+    """Content of the Cargo.lock for a repository without one: a rebuild uses that of the provenance."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +34,7 @@ class BuildEvent:
     """A line of a build as it happens: sanitised text, safe for a terminal."""
 
     phase: str
-    """``source``, ``inspect``, ``fetch``, ``compile`` or ``check``."""
+    """``source``, ``inspect``, ``fetch``, ``compile``, ``verify``, ``check`` or ``record``."""
     text: str
 
 
@@ -48,6 +51,8 @@ class BuiltModule:
     log_tail: str = field(repr=False)
     provenance: dict[str, Any] = field(repr=False)
     """An in-toto Statement v1 with a SLSA provenance v1 predicate, ready for JSON."""
+    log_path: Path | None = None
+    """Where this host keeps the log."""
 
 
 OnEvent = Callable[[BuildEvent], None]

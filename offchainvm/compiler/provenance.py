@@ -28,6 +28,8 @@ def statement(
     arguments: tuple[str, ...],
     environment: dict[str, str],
     log_sha256: str,
+    build_id: str,
+    reproducible: str,
     started_at: datetime,
     finished_at: datetime,
 ) -> dict[str, Any]:
@@ -60,7 +62,12 @@ def statement(
             },
             "runDetails": {
                 "builder": {"id": "urn:offchainvm:builder", "version": {"toolchain": toolchain}},
-                "metadata": {"startedOn": started_at.isoformat(), "finishedOn": finished_at.isoformat()},
+                "metadata": {
+                    "invocationId": build_id,
+                    "startedOn": started_at.isoformat(),
+                    "finishedOn": finished_at.isoformat(),
+                    "reproducible": reproducible,
+                },
                 "byproducts": [{"name": "log", "digest": {"sha256": log_sha256}}, {"name": "size", "annotations": {"bytes": module_size}}],
             },
         },

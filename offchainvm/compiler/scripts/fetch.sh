@@ -4,7 +4,9 @@ set -eu
 umask 022
 cd /
 . /conf/toolchain.sh
-if [ ! -f /src/Cargo.lock ]; then
+if [ ! -f /src/Cargo.lock ] && [ -f /conf/Cargo.lock ]; then
+    cp /conf/Cargo.lock /src/Cargo.lock # a rebuild uses the one that the first build made
+elif [ ! -f /src/Cargo.lock ]; then
     # No crate newer than the toolchain; cargo before 1.84 does not know this wish.
     CARGO_RESOLVER_INCOMPATIBLE_RUST_VERSIONS=fallback "$CARGO" generate-lockfile --manifest-path /src/Cargo.toml || exit 41
 fi

@@ -36,7 +36,7 @@ def test_word_count_gives_the_prebuilt_bytes(build: Build, mirror: Path) -> None
     assert definitions[0]["resolvedDependencies"][0] == definitions[1]["resolvedDependencies"][0]
     assert prebuilt["subject"][0]["digest"]["sha256"] == check_module((EXAMPLES / "prebuilt" / "word-count.wasm").read_bytes()).sha256
     assert check_module(built.wasm).entry == "execute"
-    assert list(dict.fromkeys(event.phase for event in events)) == ["source", "fetch", "compile", "check"]
+    assert list(dict.fromkeys(event.phase for event in events)) == ["source", "fetch", "compile", "check", "record"]
 
 
 def test_json_stats_builds_with_a_crate_of_the_registry(build: Build, mirror: Path) -> None:

@@ -9,12 +9,13 @@ import pytest
 from offchainvm.compiler import engine, image
 from offchainvm.compiler.artifact import check_artifact
 from offchainvm.compiler.base import BuildEvent, BuildRequest
-from offchainvm.compiler.build import COMPILE_ENVIRONMENT, SandboxBuilder
+from offchainvm.compiler.build import SandboxBuilder
 from offchainvm.compiler.double import EMPTY_OUTPUT_MODULE, FakeBuilder
 from offchainvm.compiler.limits import BuildLimits
+from offchainvm.compiler.phases import COMPILE_ENVIRONMENT
 from offchainvm.compiler.sandbox import Phase, container_options, volume_options
 from offchainvm.compiler.source import parse_source
-from offchainvm.errors import BuildError, SettingsError, Unavailable
+from offchainvm.errors import BuildError, Unavailable
 from offchainvm.models import CodeSource
 from offchainvm.settings import Settings
 
@@ -55,12 +56,6 @@ def test_a_volume_has_a_quota_of_bytes_and_of_inodes() -> None:
 
 def test_the_compile_phase_is_told_nothing_of_the_host() -> None:
     assert not [name for name in COMPILE_ENVIRONMENT if "proxy" in name.lower() or name.startswith(("GIT", "SSL"))]
-
-
-@pytest.mark.parametrize("asked", ["warn", "require"])
-def test_what_is_not_built_says_so(asked: str) -> None:
-    with pytest.raises(SettingsError, match="Set VERIFY_BUILDS=off"):
-        SandboxBuilder.from_settings(Settings.model_validate({"verify_builds": asked}))
 
 
 def test_limits_come_from_the_settings() -> None:
