@@ -23,6 +23,7 @@ COMMANDS = {
     "monitor": "Watch the contract's events on chain and have the Coordinator create a task for each request.",
     "run": "Run one module here, as an execute worker would, and report what it used.",
     "build": "Build a repository at a commit once, in the sandbox, with live phases and log.",
+    "verify": "Build a module again from its provenance, and compare the bytes.",
     "jobs": "List jobs, show one with its stages, or retry one.",
     "doctor": "Look at everything that a worker needs, and say what is wrong and what to do.",
 }

@@ -31,7 +31,7 @@ SETTINGS = (
     "require_lockfile",
     "verify_builds",
 )
-PHASES = {"source": "Source", "inspect": "Inspect", "fetch": "Dependencies", "compile": "Compile", "check": "Check"}
+PHASES = {"fetch": "Dependencies", "compile": "Compile", "verify": "Compile again"}
 _REPO = typer.Argument(metavar="REPO", help="https://github.com/OWNER/NAME, or OWNER/NAME.")
 _COMMIT = typer.Argument(metavar="COMMIT", help="A branch, a tag, or the full SHA of a commit.")
 _TARGET = typer.Option(DEFAULT_BUILD_TARGET, help="wasm32-wasip1, or wasm32-unknown-unknown.")
@@ -55,14 +55,20 @@ def build(
     given = {"compile_timeout_seconds": timeout_seconds} if timeout_seconds else {}
     settings = load_only(SETTINGS).model_copy(update=given)
     try:
-        key, built = run_build(settings, CodeSource(repo=repo, commit=commit, build_target=target), _Screen(quiet=quiet, silent=as_json))
+        key, built = run_build(settings, CodeSource(repo=repo, commit=commit, build_target=target), Screen(quiet=quiet, silent=as_json))
     except BuildError as error:
         _fail(error, with_log=quiet and not as_json)
     file = output or Path(built.provenance["subject"][0]["name"])
     file.write_bytes(built.wasm)
     provenance = file.with_name(f"{file.name}.provenance.json")
     provenance.write_text(json.dumps(built.provenance, indent=1) + "\n")
-    result = {"file": str(file), "provenance": str(provenance), "sha256": built.sha256, "size": built.size}
+    result = {
+        "file": str(file),
+        "provenance": str(provenance),
+        "log": str(built.log_path or ""),
+        "sha256": built.sha256,
+        "size": built.size,
+    }
     if as_json:
         typer.echo(json.dumps({**result, "source_key": key, "seconds": round(built.seconds, 3)}))
         return
@@ -70,18 +76,18 @@ def build(
     typer.echo(f"  source key  {key}\n  provenance  {provenance}")
 
 
-def run_build(settings: Settings, code_source: CodeSource, on_event: _Screen) -> tuple[str, BuiltModule]:
-    """Resolve and build ``code_source``: its source key, and the module."""
+def run_build(settings: Settings, code_source: CodeSource, on_event: Screen, *, lockfile: str = "") -> tuple[str, BuiltModule]:
+    """Resolve and build ``code_source``, with ``lockfile`` where it has none: its source key, and the module."""
     source = parse_source(code_source, mirror_url=settings.source_mirror_url)
     commit_sha = Resolver(ca_bundle=settings.ca_bundle).resolve(source)
-    request = BuildRequest(source, commit_sha, BuildLimits.from_settings(settings), settings.require_lockfile)
+    request = BuildRequest(source, commit_sha, BuildLimits.from_settings(settings), settings.require_lockfile, lockfile)
     with SandboxBuilder.from_settings(settings) as builder:
         built = builder.build(request, on_event=on_event)
     return source_key(source.repo, commit_sha, source.target), built
 
 
-class _Screen:
-    """Shows events: a heading for each phase with the time so far, its lines below."""
+class Screen:
+    """Shows events: a heading for each phase with the time so far, its lines below, and always where the log is kept."""
 
     def __init__(self, *, quiet: bool, silent: bool) -> None:
         self._quiet = quiet
@@ -95,8 +101,8 @@ class _Screen:
         if event.phase != self._phase:
             self._phase = event.phase
             at = report.duration(time.monotonic() - self._started)
-            typer.echo(f"{typer.style(PHASES.get(event.phase, event.phase), bold=True):<24} {typer.style(at, dim=True)}")
-        if not self._quiet:
+            typer.echo(f"{typer.style(PHASES.get(event.phase, event.phase.capitalize()), bold=True):<24} {typer.style(at, dim=True)}")
+        if not self._quiet or event.phase == "record":
             typer.echo(f"  {event.text}")
 
 

@@ -2,14 +2,70 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+import json
+import re
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
 from offchainvm.compiler.base import BuildRequest
 from offchainvm.compiler.project import Project
+from offchainvm.compiler.source import is_full_sha
+from offchainvm.errors import BuildCode, BuildError
+from offchainvm.models import CodeSource
 
 BUILD_TYPE = "urn:offchainvm:cargo-wasm:v1"
+LIMIT_BYTES = 8 * 2**20
+_SHA256 = re.compile("[0-9a-f]{64}")
+
+
+@dataclass(frozen=True)
+class Claim:
+    """What a provenance says, as far as a rebuild needs it."""
+
+    sha256: str
+    source: CodeSource
+    """The commit as a full SHA; still to be checked by ``parse_source``."""
+    lockfile: str
+    """The Cargo.lock that the build made itself; empty where the repository has one."""
+    circumstances: dict[str, Any]
+    """What may explain other bytes: see ``circumstances``."""
+
+
+def read_claim(untrusted_text: bytes) -> Claim:
+    """What the text of a provenance claims.
+
+    Raises:
+        BuildError: ``invalid_request``, for what is no provenance of this kind.
+    """
+    try:
+        untrusted = json.loads(untrusted_text)
+        definition = untrusted["predicate"]["buildDefinition"]
+        if definition["buildType"] != BUILD_TYPE:
+            raise ValueError(definition["buildType"])
+        asked, sha256 = definition["externalParameters"], untrusted["subject"][0]["digest"]["sha256"]
+        lockfile = definition["internalParameters"]["lockfile"].get("content", "")
+        if not (_SHA256.fullmatch(sha256) and is_full_sha(asked["commit"]) and isinstance(lockfile, str)):
+            raise ValueError
+        source = CodeSource(repo=asked["repo"], commit=asked["commit"], build_target=asked["target"])
+        return Claim(sha256, source, lockfile, circumstances(untrusted))
+    except (ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError) as error:
+        remedy = "Give the file that `offchainvm build` wrote beside the module."
+        raise BuildError(BuildCode.INVALID_REQUEST, "This is no provenance that can be read here.", remedy=remedy) from error
+
+
+def circumstances(statement: dict[str, Any]) -> dict[str, Any]:
+    """What besides the source decides on the bytes, by the words that a person is shown."""
+    definition = statement["predicate"]["buildDefinition"]
+    inner = definition["internalParameters"]
+    return {
+        "builder image": definition["resolvedDependencies"][1]["digest"]["layers"],
+        "toolchain": statement["predicate"]["runDetails"]["builder"]["version"]["toolchain"],
+        "source tree": definition["resolvedDependencies"][0]["digest"]["gitTree"],
+        "Cargo.lock": inner["lockfile"]["sha256"],
+        "cargo's arguments": inner["cargo"],
+        "environment": inner["environment"],
+    }
 
 
 def statement(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -50,9 +51,14 @@ def test_a_failure_shows_its_code_and_the_end_of_the_log(
 
     assert command("someone/guest", "main", "--target", "wasm32-unknown-unknown", "--quiet") == 1
 
-    shown = capsys.readouterr().err
+    out, shown = capsys.readouterr()
     assert "compile_error: " in shown
     assert "mismatched types" in shown
+    kept = re.search(r"The log is kept in (\S+)", out)
+    assert kept
+    text = Path(kept[1]).read_text()
+    assert "mismatched types" in text.split("--- how it ended ---")[0]
+    assert "The program does not compile" in text.split("--- how it ended ---")[1]
 
 
 def test_a_name_that_is_none_never_reaches_the_engine(command: Callable[..., int], capsys: pytest.CaptureFixture[str]) -> None:
