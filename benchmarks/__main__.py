@@ -1,4 +1,7 @@
-"""``python -m benchmarks``: the whole way, warm; a table, and a JSON file in ``benchmarks/results/``."""
+"""``python -m benchmarks [way|resolve]``: a table, and a JSON file in ``benchmarks/results/``.
+
+``way``: the whole way of a job, warm. ``resolve``: submit and settle alone, at the pace of a real chain.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +9,14 @@ import argparse
 import json
 import platform
 import time
-from dataclasses import asdict
+from collections.abc import Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks import resolve
 from benchmarks.way import Measured, Run, Scenario
 
 RESULTS = Path(__file__).parent / "results"
@@ -26,20 +31,43 @@ SCENARIOS = (
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("what", nargs="?", choices=["way", "resolve"], default="way")
     parser.add_argument("--only", default="", help="run the scenarios whose name contains this")
     parser.add_argument("--share", type=float, default=1.0, help="share of the jobs, for a quick look")
     options = parser.parse_args()
-    console, done = Console(width=max(160, Console().width)), []
-    for scenario in SCENARIOS:
-        if options.only in scenario.name:
-            console.print(f"[dim]{scenario.name}, {scenario.jobs} jobs …[/dim]")
-            jobs = max(1, int(scenario.jobs * options.share))
-            done.append(Run(Scenario(**{**asdict(scenario), "jobs": jobs})).measure())
-    console.print(_table(done))
+    console = Console(width=max(160, Console().width))
+    done = (_measure_way if options.what == "way" else _measure_resolve)(console, options.only, options.share)
     RESULTS.mkdir(exist_ok=True)
-    target = RESULTS / f"way-{time.strftime('%Y%m%d-%H%M%S')}.json"
+    target = RESULTS / f"{options.what}-{time.strftime('%Y%m%d-%H%M%S')}.json"
     target.write_text(json.dumps({"python": platform.python_version(), "measured": [asdict(item) for item in done]}, indent=2))
     console.print(f"Written to {target.relative_to(Path.cwd()) if target.is_relative_to(Path.cwd()) else target}")
+
+
+def _measure_way(console: Console, only: str, share: float) -> Sequence[Measured]:
+    done = []
+    for scenario in SCENARIOS:
+        if only in scenario.name:
+            console.print(f"[dim]{scenario.name}, {scenario.jobs} jobs …[/dim]")
+            done.append(Run(replace(scenario, jobs=max(1, int(scenario.jobs * share)))).measure())
+    console.print(_table(done))
+    return done
+
+
+def _measure_resolve(console: Console, only: str, share: float) -> Sequence[resolve.Measured]:
+    done = []
+    for scenario in resolve.SCENARIOS:
+        if only in scenario.name:
+            console.print(f"[dim]{scenario.name}, {scenario.resolves} resolves …[/dim]")
+            done.append(resolve.measure(replace(scenario, resolves=max(1, int(scenario.resolves * share)))))
+    table = Table(title=f"Submit and settle, {resolve.BLOCK_SECONDS} s a block")
+    for column in ("scenario", "resolved", "resolves/s", "CPU a resolve: submit", "settle", "RPC calls a resolve"):
+        table.add_column(column)
+    for item in done:
+        cpu = (f"{item.submit_cpu_ms:.1f} ms", f"{item.settle_cpu_ms:.1f} ms")
+        count = f"{item.resolved} of {item.scenario.resolves}"
+        table.add_row(item.scenario.name, count, f"{item.resolves_per_second:.1f}", *cpu, f"{item.rpc_calls_per_resolve:.1f}")
+    console.print(table)
+    return done
 
 
 def _table(done: list[Measured]) -> Table:
