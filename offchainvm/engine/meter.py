@@ -1,0 +1,168 @@
+"""The metering pass: makes a module count its own executed operators, by wasmtime's table of fuel.
+
+Every operator costs 1, but nop, drop, block, loop, unreachable, return, else and end nothing; entering a function
+costs 1; bulk operations cost 1 more for each byte or element, and growth for each page or element that was granted.
+The pass adds one global, what is left, and one import: ``tick`` gets what is left when that falls below zero, which is
+looked at where functions begin, in loops and at bulk operations, and answers what is left then, or ends the guest.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+from offchainvm.engine.binary import CORE_VERSION, MAGIC, Reader, Sections, malformed, read_sections
+from offchainvm.engine.limits import ModuleLimits
+from offchainvm.engine.meter_code import Names, meter_body, signed, unsigned
+from offchainvm.errors import ExecutionError, Status
+
+METER_VERSION = 1
+"""Part of the key of cached native code, and of every count: raise it with each change of the pass or its table."""
+RESERVED = "offchainvm"
+TICK, LEFT = "tick", f"{RESERVED}.left"
+_TYPE, _IMPORT, _GLOBAL, _EXPORT, _START, _ELEMENT, _CODE = 1, 2, 6, 7, 8, 9, 10
+_ORDER = (1, 2, 3, 4, 5, 6, 7, 8, 9, 12, 10, 11)
+# wasmtime starts a module in a function of its own, which calls the module's.
+_START_COST = 2
+_CONSTANT = re.compile(
+    rb"(?:[\x23\x41\x42\xd0][\x80-\xff]*[\x00-\x7f]|\x43.{4}|\x44.{8}|\xfd\x0c.{16}|[\x6a-\x6c\x7c-\x7e])*", re.DOTALL
+)  # fmt: skip
+
+
+def check_reserved(sections: Sections) -> None:
+    """Refuse a module that uses a name of the meter.
+
+    Raises:
+        ExecutionError: link_error.
+    """
+    for name in (*(item.module for item in sections.imports), *sections.exports):
+        if name == RESERVED or name.startswith(f"{RESERVED}."):
+            raise ExecutionError(Status.LINK_ERROR, f"The module uses the name {name[:64]!r}, which is reserved.")
+
+
+def meter(valid_wasm: bytes, *, limits: ModuleLimits | None = None) -> bytes:
+    """The metered form of a module that the engine found valid: an invalid one could reach the counter.
+
+    Raises:
+        ExecutionError: link_error for reserved names; what ``read_sections`` raises.
+    """
+    sections = read_sections(valid_wasm, limits or ModuleLimits())
+    check_reserved(sections)
+    found = _payloads(valid_wasm)
+    names = Names(_count(found.get(_GLOBAL)), len(sections.imported_functions))
+    tick = _text(RESERVED) + _text(TICK) + b"\x00" + unsigned(len(sections.types))
+    remaining = b"\x7e\x01\x42" + signed(-_START_COST if _START in found else 0) + b"\x0b"
+    made = {
+        _TYPE: _append(found.get(_TYPE), b"\x60\x01\x7e\x01\x7e"),
+        _IMPORT: _append(found.get(_IMPORT), tick),
+        _GLOBAL: _append(_constants(found.get(_GLOBAL), names, _global), remaining),
+        _EXPORT: _append(_exports(found.get(_EXPORT), names), _text(LEFT) + b"\x03" + unsigned(names.counter)),
+    }
+    if _START in found:
+        made[_START] = unsigned(names.moved(Reader(found[_START], 0, len(found[_START])).leb()))
+    if _ELEMENT in found:
+        made[_ELEMENT] = _constants(found[_ELEMENT], names, _element)
+    if _CODE in found:
+        made[_CODE] = _bodies(valid_wasm, sections, names)
+    every = {**found, **made}
+    parts = [MAGIC, CORE_VERSION]
+    for identity in _ORDER:
+        if identity in every:
+            parts += (bytes([identity]), unsigned(len(every[identity])), every[identity])
+    return b"".join(parts)
+
+
+def _payloads(wasm: bytes) -> dict[int, bytes]:
+    """Sections by number; custom ones are left out."""
+    reader, found = Reader(wasm, 8, len(wasm)), {}
+    while not reader.done:
+        identity = reader.byte()
+        payload = reader.take(reader.leb())
+        if identity:
+            found[identity] = payload
+    return found
+
+
+def _bodies(wasm: bytes, sections: Sections, names: Names) -> bytes:
+    parts = [unsigned(len(sections.bodies))]
+    for (start, end), kind in zip(sections.bodies, sections.functions, strict=True):
+        body = meter_body(wasm, start, end, parameters=len(sections.types[kind].params), names=names)
+        parts += (unsigned(len(body)), body)
+    return b"".join(parts)
+
+
+def _text(name: str) -> bytes:
+    return unsigned(len(name)) + name.encode()
+
+
+def _count(payload: bytes | None) -> int:
+    return Reader(payload, 0, len(payload)).leb() if payload else 0
+
+
+def _append(payload: bytes | None, entry: bytes) -> bytes:
+    reader = Reader(payload or b"\0", 0, len(payload or b"\0"))
+    return unsigned(reader.leb() + 1) + reader.data[reader.position :] + entry
+
+
+def _exports(payload: bytes | None, names: Names) -> bytes:
+    reader = Reader(payload or b"\0", 0, len(payload or b"\0"))
+    parts = [unsigned(count := reader.leb())]
+    for _ in range(count):
+        start = reader.position
+        reader.skip(reader.leb())
+        kind = reader.byte()
+        parts.append(reader.data[start : reader.position])
+        index = reader.leb()
+        parts.append(unsigned(names.moved(index) if kind == 0 else index))
+    return b"".join(parts)
+
+
+class _Copy(Reader):
+    """A reader that copies, but for the function indices."""
+
+    def __init__(self, payload: bytes, names: Names) -> None:
+        super().__init__(payload, 0, len(payload))
+        self.names, self.parts, self.copied = names, list[bytes](), 0
+
+    def function(self) -> None:
+        before = self.position
+        self.parts += (self.data[self.copied : before], unsigned(self.names.moved(self.leb())))
+        self.copied = self.position
+
+    def constant(self) -> None:
+        while True:
+            match = _CONSTANT.match(self.data, self.position, self.end)
+            self.position = match.end() if match else self.position
+            if (opcode := self.byte()) == 0x0B:
+                return
+            if opcode != 0xD2:
+                raise malformed("an operator of a constant is unknown to the meter")
+            self.function()
+
+
+def _constants(payload: bytes | None, names: Names, one: Callable[[_Copy], None]) -> bytes:
+    copy = _Copy(payload or b"\0", names)
+    for _ in range(copy.leb()):
+        one(copy)
+    return b"".join((*copy.parts, copy.data[copy.copied :]))
+
+
+def _global(copy: _Copy) -> None:
+    copy.skip(2)
+    copy.constant()
+
+
+def _element(copy: _Copy) -> None:
+    flags = copy.leb()
+    passive, explicit, expressions = flags & 1, flags & 2, flags & 4
+    if not passive:
+        if explicit:
+            copy.leb()
+        copy.constant()
+    if passive or explicit:
+        copy.skip(1)
+    for _ in range(copy.leb()):
+        if expressions:
+            copy.constant()
+        else:
+            copy.function()
