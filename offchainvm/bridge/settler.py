@@ -50,6 +50,7 @@ class _Watch:
     send_at: float
     absent_since: float | None = None
     evidence: Evidence | None = None
+    aboard: bool = False
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,7 @@ class Settler:
         self._nonces: Nonces | None = None
         self._watches: dict[str, _Watch] = {}
         self._redis, self._chain = Link("redis (settler)"), Link("NEAR RPC (settler)", longest_seconds=4.0)
-        self._usual_seconds = 0.6
+        self._aboard_seconds = self._usual_seconds = 0.6
         self._holds_at = self._sending_rests_until = float("-inf")
         self._pool = ThreadPoolExecutor(_POOL, thread_name_prefix="settler")
 
@@ -118,7 +119,7 @@ class Settler:
         for flight in flights:
             # Stored and never sent: whoever signed it died in between, unless it is being sent right now.
             patience = _FIRST_AGAIN_SECONDS if flight.attempts else self._usual_seconds
-            first = _Watch(seen_at=now, look_at=now + 0.8 * self._usual_seconds, send_at=now + patience)
+            first = _Watch(seen_at=now, look_at=now + 0.8 * self._aboard_seconds, send_at=now + patience)
             watches[flight.hash] = self._watches.get(flight.hash, first)
         self._watches = watches
 
@@ -164,8 +165,17 @@ class Settler:
         else:
             watch.evidence = None
             watch.absent_since = watch.absent_since if state is TransactionState.NO_STATEMENT else None
+            if finding.outcome.aboard and not watch.aboard:
+                self._note_aboard(flight, watch)
             if finding.may_send:
                 self._send_again(flight, watch)
+
+    def _note_aboard(self, flight: Transaction, watch: _Watch) -> None:
+        """Free its slot, and look again about when it will be final."""
+        self._resolves.aboard(flight.hash)
+        watch.aboard = True
+        self._aboard_seconds = 0.8 * self._aboard_seconds + 0.2 * min(3.0, time.monotonic() - watch.seen_at)
+        watch.look_at = max(watch.look_at, watch.seen_at + 0.95 * self._usual_seconds)
 
     def _act_on_absent(self, flight: Transaction, watch: _Watch, finding: _Finding) -> None:
         earlier, watch.evidence = watch.evidence, finding.evidence

@@ -62,9 +62,15 @@ class Resolves:
             return [hash for hash, found in zip(hashes, pipe.execute(), strict=True) if found]
 
     def in_flight_count(self, public_key: str) -> int:
-        """How much of a key's window is used."""
+        """How much of a key's window is used: what is in flight, and in no block yet."""
         with reaching_redis():
-            return int(self._redis.zcard(key("flight", public_key)))
+            pipe = self._redis.pipeline(transaction=True)
+            in_flight, aboard = pipe.zcard(key("flight", public_key)).scard(key("aboard", public_key)).execute()
+        return int(in_flight) - int(aboard)
+
+    def aboard(self, hash: str) -> bool:
+        """A block holds this transaction: its slot is free, though it is in flight until it is final. True the first time."""
+        return bool(self._server.run("aboard", hash))
 
     def attempted(self, hash: str) -> int:
         """Call it before each sending: the number of sendings begun, or 0 when it is not in flight any more (then send nothing)."""

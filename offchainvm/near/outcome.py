@@ -23,6 +23,7 @@ from offchainvm.near.rpc_answers import (
 )
 
 _LONGEST_TEXT = 500
+_ABOARD = frozenset({"INCLUDED", "INCLUDED_FINAL", "EXECUTED_OPTIMISTIC", "EXECUTED"})
 
 
 class TransactionState(str, Enum):
@@ -105,6 +106,11 @@ class TransactionOutcome:
     def final(self) -> bool:
         """Whether this transaction is over, so that its rows can be settled or freed."""
         return self.state in {TransactionState.SUCCEEDED, TransactionState.FAILED}
+
+    @property
+    def aboard(self) -> bool:
+        """Whether a block holds it that is not final yet: its nonce is used."""
+        return self.state is TransactionState.PENDING and self.text in _ABOARD
 
     @property
     def send_again(self) -> bool:

@@ -54,6 +54,7 @@ local function land(hash)
   local public_key = redis.call('HGET', P .. 'tx:' .. hash, 'key')
   redis.call('DEL', P .. 'tx:' .. hash)
   redis.call('ZREM', P .. 'flight:' .. public_key, hash)
+  redis.call('SREM', P .. 'aboard:' .. public_key, hash)
   if redis.call('EXISTS', P .. 'flight:' .. public_key) == 0 then redis.call('SREM', P .. 'keys', public_key) end
 end
 

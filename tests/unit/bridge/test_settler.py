@@ -88,6 +88,7 @@ class FakeResolves:
     settled: dict[str, list[RowOutcome]] = field(default_factory=dict)
     dead_hashes: list[str] = field(default_factory=list)
     earlier: dict[str, list[str]] = field(default_factory=dict)
+    aboard_hashes: list[str] = field(default_factory=list)
     rings: int = 0
 
     def add(self, hash: str = "h1", nonce: int = 5, attempts: int = 1, jobs: tuple[str, ...] = ("job",)) -> Transaction:
@@ -112,6 +113,10 @@ class FakeResolves:
             return False
         self.dead_hashes.append(hash)
         return self.flights.pop(hash) is not None
+
+    def aboard(self, hash: str) -> bool:
+        self.aboard_hashes.append(hash)
+        return True
 
     def hashes(self, data_id: str) -> list[str]:
         return self.earlier.get(data_id, [])
@@ -203,6 +208,17 @@ def test_pending_is_looked_at_again_and_never_sent(world: World) -> None:
     for _ in range(5):
         world.turn()
     assert (world.rpc.sent, world.resolves.settled) == ([], {})
+
+
+def test_a_transaction_that_a_block_holds_frees_its_slot_once_and_is_watched_on(world: World) -> None:
+    world.resolves.add()
+    world.rpc.answers["h1"] = pending()
+    for _ in range(3):
+        world.turn()
+    assert (world.resolves.aboard_hashes, list(world.resolves.flights)) == (["h1"], ["h1"])
+    world.rpc.answers["h1"] = succeeded()
+    world.turn()
+    assert list(world.resolves.settled) == ["h1"]
 
 
 def test_a_node_that_does_not_track_the_shard_gets_the_same_bytes_again(world: World) -> None:
