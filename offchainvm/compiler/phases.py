@@ -122,7 +122,10 @@ class BuildRun:
             # What git's list tells comes first: a tree that is too large, a manifest that is a link.
             tree = project.read_tree(self._bytes("tree"), self.limits)
         if result.exit_code:
-            raise failures.of_source(result, self.request)
+            error = failures.of_source(result, self.request)
+            if result.exit_code == 34 and tree.submodules:
+                error.remedy = "Submodules are not fetched: what lies in one must become part of the repository, or a git dependency."
+            raise error
         if tree.submodules:
             self._say("inspect", "The repository has submodules: they are not fetched.")
         return tree

@@ -22,6 +22,7 @@ _SYMLINK, _SUBMODULE = "120000", "160000"
 _TREE_LINE = re.compile(r"(\d{6}) (\w+) [0-9a-f]{40} +(\d+|-)\t(.+)", re.DOTALL)
 _LOCK_SOURCE = re.compile(r"""(?m)^\s*source\s*=\s*["']([^"'\n]*)["']""")
 _FILE_NAME = re.compile(r"[A-Za-z0-9_-]{1,100}")
+_NOT_A_NAME = {"", ".", "..", ".git"}
 _MANIFEST_NAMES = {"Cargo.toml", "Cargo.lock"}
 
 
@@ -74,11 +75,21 @@ def read_tree(untrusted_listing: bytes, limits: BuildLimits) -> Tree:
             f"The repository has {len(rows)} files and {size_bytes} bytes; allowed are {limits.source_files} and {limits.source_mb} MiB.",
         )
     for mode, _, path in rows:
+        # Git would not check it out either; nobody but an attacker writes such a tree.
+        if path.startswith("/") or _NOT_A_NAME & set(path.lower().split("/")):
+            raise BuildError(BuildCode.UNSUPPORTED_SOURCE, f"The repository has a file that lies outside of it: {_shown(path)}")
         if mode == _SYMLINK and posixpath.basename(path) in _MANIFEST_NAMES:
             raise BuildError(BuildCode.MANIFEST_INVALID, f"{_shown(path)} is a symbolic link; it must be a regular file.")
     paths = frozenset(path for mode, _, path in rows if mode not in {_SYMLINK, _SUBMODULE})
     if "Cargo.toml" not in paths:
-        raise BuildError(BuildCode.MANIFEST_MISSING, "The repository has no Cargo.toml in its root folder.")
+        below = sorted((path for path in paths if posixpath.basename(path) == "Cargo.toml"), key=lambda path: (path.count("/"), path))
+        raise BuildError(
+            BuildCode.MANIFEST_MISSING,
+            "The repository has no Cargo.toml in its root folder.",
+            remedy=f'Add one that names the package below: [workspace], members = ["{_shown(posixpath.dirname(below[0]))}"].'
+            if below
+            else "",
+        )
     return Tree(paths, size_bytes, sum(mode == _SUBMODULE for mode, _, _ in rows))
 
 

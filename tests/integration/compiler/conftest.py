@@ -101,6 +101,7 @@ def publish(tmp_path: Path, mirror: Path) -> Callable[..., str]:
                 file.symlink_to(content)
             else:
                 file.write_bytes(content.encode() if isinstance(content, str) else content)
+                file.chmod(0o755 if file.read_bytes().startswith(b"#!") else 0o644)
         return publish_folder(folder, mirror, owner="someone", name=name)
 
     return publish_files

@@ -57,6 +57,26 @@ def test_a_missing_lock_file_is_made_and_kept_in_the_provenance(build: Build, pu
     assert 'name = "guest"' in lockfile["content"]
 
 
+@pytest.mark.parametrize("version", [3, 4])
+def test_a_lock_file_of_either_version_is_used(build: Build, publish: Publish, version: int) -> None:
+    built = build(publish({"Cargo.lock": f'version = {version}\n\n[[package]]\nname = "guest"\nversion = "0.1.0"\n'}))
+
+    assert built.provenance["predicate"]["buildDefinition"]["internalParameters"]["lockfile"]["made_by_build"] is False
+
+
+def test_of_a_workspace_the_default_member_is_built(build: Build, publish: Publish) -> None:
+    """The root is no package, as in a repository whose crates lie in folders; two members would give a module."""
+    member = '[package]\nname = "{name}"\nversion = "0.1.0"\nedition = "2021"\n[lib]\ncrate-type = ["cdylib"]\n'
+    files = {"Cargo.toml": '[workspace]\nresolver = "2"\nmembers = ["one", "contracts/two"]\ndefault-members = ["contracts/two"]\n'}
+    for folder, name in (("one", "one"), ("contracts/two", "two")):
+        files[f"{folder}/Cargo.toml"] = member.format(name=name)
+        files[f"{folder}/src/lib.rs"] = '#[no_mangle]\npub extern "C" fn execute(_p: i32, _n: i32) -> i32 { 65532 }\n'
+
+    built = build(publish(files, without=("Cargo.lock", "src/lib.rs")))
+
+    assert built.provenance["subject"][0]["name"] == "two.wasm"
+
+
 def test_a_workspace_with_one_module_and_a_path_dependency_builds(build: Build, publish: Publish) -> None:
     helper = '[package]\nname = "helper"\nversion = "0.1.0"\nedition = "2021"\n'
     guest = helper.replace("helper", "guest") + '[lib]\ncrate-type = ["cdylib"]\n[dependencies]\nhelper = { path = "../helper" }\n'

@@ -163,7 +163,6 @@ def manifest(dependency: str) -> dict[str, str]:
         ),
         pytest.param("compile_error", {"src/lib.rs": 'pub fn execute() -> i32 { "no" }'}, (), id="type-error"),
         pytest.param("artifact_invalid", {"src/lib.rs": "pub fn nothing() {}"}, (), id="no-entry-point"),
-        pytest.param("lockfile_outdated", {**manifest('helper = { path = "helper" }'), **HELPER}, (), id="outdated-lock"),
         pytest.param("manifest_invalid", {"Cargo.lock": "version = 9\n"}, (), id="lock-of-the-future"),
         pytest.param("unsupported_source", {"Cargo.lock": OTHER_REGISTRY}, (), id="lock-names-another-registry"),
         pytest.param("unsupported_source", manifest('x = { git = "https://git.invalid/x/y" }'), ("Cargo.lock",), id="git-elsewhere"),
@@ -174,6 +173,14 @@ def test_a_repository_that_cannot_be_built_says_why(
     refused: Refused, publish: Publish, code: str, files: dict[str, str | Path], without: tuple[str, ...]
 ) -> None:
     assert refused(publish(files, without=without)).code == code
+
+
+def test_an_outdated_lock_file_is_refused_with_the_way_to_mend_it(refused: Refused, publish: Publish) -> None:
+    error = refused(publish({**manifest('helper = { path = "helper" }'), **HELPER}))
+
+    assert error.code == "lockfile_outdated"
+    assert "cargo update --workspace" in error.remedy
+    assert "Cargo.lock" in error.log_tail or "lock file" in error.log_tail
 
 
 def test_a_required_lock_file_is_missed_before_anything_is_fetched(refused: Refused, publish: Publish) -> None:

@@ -44,6 +44,23 @@ def test_a_manifest_that_is_a_link_is_refused(path: str) -> None:
         read_tree(listing(("100644", "Cargo.toml"), ("120000", path)), BuildLimits())
 
 
+@pytest.mark.parametrize("path", ["../x", "/x", "a/../../x", ".git/hooks/post-checkout", "a/.GIT/config", "..", ".", "a//b"])
+def test_a_file_outside_the_repository_is_refused(path: str) -> None:
+    with pytest.raises(BuildError, match="unsupported_source"):
+        read_tree(listing(("100644", "Cargo.toml"), ("100644", path)), BuildLimits())
+
+
+@pytest.mark.parametrize("path", [".github/x", "a/.gitignore", "..x", "x..", "a/...b"])
+def test_a_name_that_only_looks_like_one_outside_is_taken(path: str) -> None:
+    assert path in read_tree(listing(("100644", "Cargo.toml"), ("100644", path)), BuildLimits()).paths
+
+
+def test_a_package_in_a_folder_is_named_with_the_way_to_reach_it() -> None:
+    with pytest.raises(BuildError, match="manifest_missing") as caught:
+        read_tree(listing(("100644", "README.md"), ("100644", "contracts/guest/Cargo.toml")), BuildLimits())
+    assert 'members = ["contracts/guest"]' in caught.value.remedy
+
+
 def test_too_many_files_are_refused() -> None:
     with pytest.raises(BuildError, match="repo_too_large"):
         read_tree(listing(*[("100644", f"{number}") for number in range(11)]), BuildLimits(source_files=10))
