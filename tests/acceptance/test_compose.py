@@ -1,0 +1,161 @@
+"""The worker in containers, by docker-compose.yml: one request through the way, with three execute containers.
+
+The worker's image is made as a user makes it (`make image`), under a name of its own. Where no registry can be reached,
+its base is made of Debian packages: that is what this test's time is spent on, once a machine.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import os
+import secrets
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+import urllib3
+from docker.errors import APIError
+from world import SHA, TARGET, echo_module, until
+
+from offchainvm.compiler import engine
+from offchainvm.compiler.image import find_layers
+from offchainvm.compiler.source import source_key
+from offchainvm.devnet.chain import GENESIS_HEIGHT
+from offchainvm.devnet.client import DevnetClient, Limits
+from offchainvm.devnet.genesis import Keys
+
+ROOT = Path(__file__).parents[2]
+IMAGE = "offchainvm-worker-test"
+OWN_REDIS, REGISTRYS_REDIS = "offchainvm-redis", "valkey/valkey:8"
+REPOSITORY = "https://github.com/tests/echo"
+SERVICES = {"redis", "bridge", "compile", "execute", "resolve", "flower"}
+
+
+@pytest.fixture(scope="module")
+def images(builder_image: None) -> Iterator[dict[str, str]]:
+    """The images of worker and Redis, as variables of docker-compose; the worker's is removed at the end."""
+    if not shutil.which("docker") or not shutil.which("docker-compose"):
+        pytest.skip("neither docker nor docker-compose is here")
+    script = ["sh", str(ROOT / "deploy" / "images" / "worker-image"), IMAGE]
+    client = engine.connect()
+    unnamed = {image.id for image in client.images.list(filters={"dangling": True})}
+    made = subprocess.run(script, env={**os.environ, "VENV": sys.prefix}, capture_output=True, text=True, check=False)
+    assert made.returncode == 0, made.stdout + made.stderr
+    yield {"WORKER_IMAGE": IMAGE, "REDIS_IMAGE": OWN_REDIS if find_layers(client, OWN_REDIS) else REGISTRYS_REDIS}
+    stages = {image.id for image in client.images.list(filters={"dangling": True})} - unnamed
+    for name in (IMAGE, *stages):
+        with suppress(APIError):  # somebody uses it
+            client.images.remove(name)
+    client.close()
+
+
+@contextmanager
+def service(name: str, folder: Path, host: str, *more: str) -> Iterator[dict[str, Any]]:
+    """A local Coordinator or chain where containers reach it; what it says of itself."""
+    command = [sys.executable, "-m", "offchainvm.devnet", name, "--host", host, *more]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=folder, text=True) as process:
+        assert process.stdout is not None
+        try:
+            yield json.loads(process.stdout.readline())
+        finally:
+            process.terminate()
+
+
+@pytest.fixture(scope="module")
+def outside(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
+    """Coordinator and chain on the address that containers know this host by."""
+    client = engine.connect()
+    bridge = client.networks.get("bridge").attrs["IPAM"]["Config"][0]
+    client.close()
+    host = bridge.get("Gateway") or str(ipaddress.ip_network(bridge["Subnet"])[1])
+    folder = tmp_path_factory.mktemp("outside")
+    token, keys = folder / "token", folder / "keys.json"
+    chain_options = ("--keys-file", str(keys), "--block-time", "0.3")
+    with (
+        service("coordinator", folder, host, "--token-file", str(token)) as coordinator,
+        service("chain", folder, host, *chain_options) as chain,
+    ):
+        yield {**chain, "coordinator_url": coordinator["url"], "token": token.read_text().strip(), "keys": Keys.load(keys)}
+
+
+class Compose:
+    """One project of docker-compose, by a name of its own."""
+
+    def __init__(self, folder: Path, images: dict[str, str], outside: dict[str, Any]) -> None:
+        settings = {
+            "API_BASE_URL": outside["coordinator_url"],
+            "API_AUTH_TOKEN": outside["token"],
+            "NEAR_RPC_URL": outside["rpc_url"],
+            "NEARDATA_API_URL": outside["neardata_url"],
+            "FASTNEAR_API_URL": outside["fastnear_url"],
+            "OFFCHAINVM_CONTRACT_ID": outside["contract_id"],
+            "OPERATOR_ACCOUNT_ID": outside["operator_account_id"],
+            "ENABLE_EVENT_MONITOR": "true",
+            "START_BLOCK_HEIGHT": str(GENESIS_HEIGHT + 1),
+            "POLL_TIMEOUT_SECONDS": "2",
+        }
+        (folder / "env").write_text("".join(f"{name}={value}\n" for name, value in settings.items()))
+        (folder / "key").write_text(outside["keys"].function_call_keys[0].secret_text)
+        (folder / "key").chmod(0o444)  # its folder is ours alone; the container's user is another
+        self._environment = {
+            **{name: os.environ[name] for name in ("PATH", "DOCKER_HOST") if name in os.environ},
+            **images,
+            "HOME": str(folder),
+            "ENV_FILE": str(folder / "env"),
+            "OPERATOR_KEY_FILE": str(folder / "key"),
+            "DOCKER_GROUP": str(Path("/var/run/docker.sock").stat().st_gid),
+        }
+        self.project = f"offchainvm-test-{secrets.token_hex(4)}"
+        self._folder = folder
+
+    def __call__(self, *words: str) -> str:
+        files = ("-f", str(ROOT / "docker-compose.yml"), "--project-directory", str(self._folder))
+        command = ["docker-compose", "-p", self.project, *files, *words]
+        done = subprocess.run(command, env=self._environment, cwd=self._folder, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    def containers(self) -> list[tuple[str, str]]:
+        """Service and status of each container of the project, stopped ones included."""
+        client = engine.connect()
+        found = client.containers.list(all=True, filters={"label": f"com.docker.compose.project={self.project}"})
+        client.close()
+        return sorted((one.labels["com.docker.compose.service"], one.status) for one in found)
+
+
+@pytest.fixture
+def compose(tmp_path: Path, images: dict[str, str], outside: dict[str, Any]) -> Iterator[Compose]:
+    project = Compose(tmp_path, images, outside)
+    try:
+        yield project
+    finally:
+        project("down", "--volumes", "--timeout", "20")
+        assert project.containers() == []
+
+
+@pytest.mark.timeout(600)
+def test_the_containers_answer_requests_with_three_that_execute(compose: Compose, outside: dict[str, Any]) -> None:
+    http = urllib3.PoolManager(retries=False)
+    module = f"{outside['coordinator_url']}/control/wasm/{source_key(REPOSITORY, SHA, TARGET)}"
+    assert http.request("PUT", module, body=echo_module()).status < 300
+    compose("up", "-d", "--scale", "execute=3")
+    client = DevnetClient(outside["url"], outside["keys"])
+    try:
+        requests = [client.request_execution(REPOSITORY, SHA, TARGET, f"words {number}", Limits()) for number in range(6)]
+        results = [client.result(request.request_id, timeout_seconds=90) for request in requests]
+    except BaseException:
+        print(compose("logs", "--tail", "30"))
+        raise
+    finally:
+        client.close()
+    assert [result.value for result in results] == [f"words {number}" for number in range(6)]
+    expected = [(name, "running") for name in sorted(SERVICES) for _ in range(3 if name == "execute" else 1)]
+    until(lambda: compose.containers() == expected, f"every service to run, not {compose.containers()}")
+    log_of_execute = compose("logs", "execute")
+    assert outside["keys"].function_call_keys[0].secret_text not in log_of_execute
