@@ -8,6 +8,7 @@ import re
 import sys
 import tempfile
 from dataclasses import asdict
+from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -31,6 +32,13 @@ EXIT_CODES: dict[Status, int] = {
 _UNITS = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 1 << 10, "mib": 1 << 20, "gib": 1 << 30}
 _SECONDS = {"": 1.0, "s": 1.0, "ms": 0.001, "m": 60.0}
 _CACHE_BYTES = 256 * MIB
+
+
+class Metering(str, Enum):
+    """What the setting METERING takes."""
+
+    NATIVE = "native"
+    INJECTED = "injected"
 
 
 def parse_count(text: str) -> int:
@@ -85,6 +93,7 @@ def run(
     max_memory: Annotated[str, typer.Option(help="Linear memory, e.g. 64MiB.")] = "128MiB",
     max_time: Annotated[str, typer.Option(help="Wall time, e.g. 2s or 500ms.")] = "60s",
     max_output: Annotated[str, typer.Option(help="Output, e.g. 1MiB.")] = "1MiB",
+    metering: Annotated[Metering, typer.Option(help="How instructions are counted.")] = Metering.NATIVE,
     as_json: Annotated[bool, typer.Option("--json", help="Print the whole result as JSON.")] = False,
 ) -> None:
     """Run one module here, as an execute worker would, and report what it used.
@@ -103,7 +112,7 @@ def run(
     request = ExecutionRequest(input=_input(input, input_file), limits=limits, environment=_environment(env or []))
     with (
         tempfile.TemporaryDirectory(prefix="offchainvm-run-") as folder,
-        Supervisor(cache_folder=Path(folder), cache_max_bytes=_CACHE_BYTES) as engine,
+        Supervisor(cache_folder=Path(folder), cache_max_bytes=_CACHE_BYTES, metering=metering.value) as engine,
     ):
         result = engine.execute(module, request)
     if as_json:

@@ -23,12 +23,12 @@ _NO_JOB, _NO_INPUT, _FAILED = 2, 3, 4
 Report = Callable[[int, int], None]
 
 
-def child_main(jobs: socket.socket, *, zygote: int, report: Report) -> NoReturn:
+def child_main(jobs: socket.socket, *, zygote: int, report: Report, metering: str) -> NoReturn:
     """The whole life of a child; never returns, whatever happens."""
     try:
         isolate(parent=zygote)
         if not select.select([jobs], [], [], 0)[0]:
-            _warm_up()
+            _warm_up(metering)
         message, descriptors, *_ = socket.recv_fds(jobs, CONTROL_BYTES_MAX, 4)
         jobs.close()
         if not message:
@@ -44,11 +44,11 @@ def child_main(jobs: socket.socket, *, zygote: int, report: Report) -> NoReturn:
         os._exit(_FAILED)
 
 
-def _warm_up() -> None:
+def _warm_up(metering: str) -> None:
     """Touch, while nobody waits, the pages that every job touches: most of a fork's cost is to copy them."""
     from offchainvm.engine import guest  # noqa: PLC0415 - the zygote has loaded it
 
-    guest.warm_up()
+    guest.warm_up(metering)
 
 
 def _frame(channel: socket.socket, job: dict[str, Any], descriptors: list[int], report: Report) -> bytes:
@@ -69,7 +69,7 @@ def _compile(channel: socket.socket, job: dict[str, Any]) -> bytes:
 
     _, (untrusted_wasm,) = receive(channel, max_bytes=job["module_bytes"])
     info = module.check_module(untrusted_wasm)
-    native = wasmtime_engine.compile_module(untrusted_wasm)
+    native = wasmtime_engine.compile_module(untrusted_wasm, metering=job["metering"])
     head = {
         "status": Status.OK.value,
         "entry": info.entry,
@@ -86,7 +86,7 @@ def _run(channel: socket.socket, job: dict[str, Any], descriptors: list[int], re
     processor_ms = time.process_time() * 1000
     head, (untrusted_input,) = receive(channel, max_bytes=job["input_bytes"])
     try:
-        module = wasmtime_engine.load(f"/proc/self/fd/{descriptors[1]}")
+        module = wasmtime_engine.load(f"/proc/self/fd/{descriptors[1]}", metering=job["metering"])
     except wasmtime_engine.StaleNativeCode:
         return encode({"status": STALE}, b"", b"")
     work = guest.Job(
@@ -97,6 +97,7 @@ def _run(channel: socket.socket, job: dict[str, Any], descriptors: list[int], re
         input=untrusted_input,
         environment=head["environment"],
         limits=Limits(**head["limits"]),
+        metering=job["metering"],
     )
     outcome = guest.Guest(module, work, job["started"], report).run()
     fields = dict(vars(outcome), status=outcome.status.value, cpu_ms=time.process_time() * 1000 - processor_ms)

@@ -13,10 +13,10 @@ from typing import Any
 import wasmtime
 
 from offchainvm.engine import hostcalls
-from offchainvm.engine.fuel import Slices
+from offchainvm.engine.counting import Counter, FuelCounter, InjectedCounter
 from offchainvm.engine.limits import WASM_PAGE_BYTES, Limits
 from offchainvm.engine.wasi import SIGNATURES, WASI_MODULE, BadPointer, DeadlinePassed, GuestExit, OutOfInstructions, OutputLimit, Wasi
-from offchainvm.engine.wasmtime_engine import LinearMemory, engine
+from offchainvm.engine.wasmtime_engine import LinearMemory, compile_module, engine
 from offchainvm.errors import Status
 
 _TABLE_ELEMENTS_MAX = 1_000_000
@@ -47,6 +47,7 @@ class Job:
     input: bytes
     environment: Mapping[str, str]
     limits: Limits
+    metering: str = "native"
 
 
 @dataclass
@@ -91,13 +92,12 @@ class Guest:
 
     def __post_init__(self) -> None:
         limits = self.job.limits
-        self._store = wasmtime.Store(engine())
+        self._store = wasmtime.Store(engine(self.job.metering))
         self._store.set_limits(memory_size=limits.memory_bytes, table_elements=_TABLE_ELEMENTS_MAX, instances=1, memories=1)
-        self._store.set_fuel(limits.instructions)
-        self._slices = Slices(self._store, self._on_slice)
+        self._counter = self._new_counter()
         self._deadline = self.started + limits.wall_seconds
         self._wasi = Wasi(
-            memory=self, charge=self._charge, stdin=self.job.input if self.job.entry == "_start" else b"",
+            memory=self, charge=self._counter.charge, stdin=self.job.input if self.job.entry == "_start" else b"",
             environment=self.job.environment, output_bytes=limits.output_bytes if self.job.entry == "_start" else None,
             stderr_bytes=limits.stderr_bytes, deadline=self._deadline,
         )  # fmt: skip
@@ -106,10 +106,14 @@ class Guest:
         """Run to the end, whatever it is."""
         outcome = self.outcome
         try:
-            outcome.stdout = self._answer()
+            stdout = self._answer()
+            if self._counter.overdrawn:
+                raise self._out_of_fuel()
+            outcome.stdout = stdout
         except _Answered as ending:
-            outcome.status, outcome.message = ending.status, ending.message
-            for name, value in ending.fields.items():
+            found = self._out_of_fuel() if self._counter.overdrawn else ending
+            outcome.status, outcome.message = found.status, found.message
+            for name, value in found.fields.items():
                 setattr(outcome, name, value)
         outcome.stderr, outcome.stderr_truncated = bytes(self._wasi.stderr), self._wasi.stderr_truncated
         if self.job.entry == "_start":
@@ -130,17 +134,17 @@ class Guest:
 
     def _answer(self) -> bytes:
         try:
-            instance = self._slices.instantiate(self._linker(), self.module)
+            instance = self._counter.instantiate(self._linker(), self.module)
             exports = instance.exports(self._store)
             self._find_memory(exports.get("memory"))
             self._report_counts()
             if self.job.initialize:
-                self._slices.call(exports["_initialize"])  # type: ignore[arg-type]
+                self._counter.call(exports["_initialize"])  # type: ignore[arg-type]
             if self.job.entry == "_start":
-                self._slices.call(exports["_start"])  # type: ignore[arg-type]
+                self._counter.call(exports["_start"])  # type: ignore[arg-type]
                 return b""
             self._place_input(exports["memory"])  # type: ignore[arg-type]
-            pointer = self._slices.call(exports["execute"], 0, len(self.job.input), results=1)  # type: ignore[arg-type]
+            pointer = self._counter.call(exports["execute"], 0, len(self.job.input), results=1)  # type: ignore[arg-type]
             return self._output_at(pointer or 0)
         except wasmtime.Trap as trap:
             raise self._ending_of(trap) from None
@@ -155,7 +159,7 @@ class Guest:
             raise self._ending_by_host(ended) from None
 
     def _linker(self) -> wasmtime.Linker:
-        linker = wasmtime.Linker(engine())
+        linker = wasmtime.Linker(engine(self.job.metering))
         for name in self.job.wasi_imports:
             self._host_functions.append(hostcalls.define(linker, WASI_MODULE, name, SIGNATURES[name], self._host_function(name)))
         return linker
@@ -164,12 +168,14 @@ class Guest:
         function = self._wasi.function(name)
 
         def call(caller: Any, arguments: tuple[int, ...]) -> int | None:
+            self._counter.see(caller)
             if self._memory is None:
-                self._find_memory(hostcalls.exported_memory(caller))
+                self._find_memory(hostcalls.exported(caller, "memory"))
             try:
+                self._check_deadline()
                 return function(arguments)
             except BaseException as ended:
-                self._ended = ended
+                self._note(ended)
                 raise
 
         return call
@@ -256,25 +262,31 @@ class Guest:
         nearly_full = size > self.job.memory_min_bytes and size * 4 >= limit * 3
         return nearly_full or (said is not None and size + int(said[1]) > limit)
 
-    def _charge(self, count: int) -> None:
-        left = self._store.get_fuel()
-        self._store.set_fuel(max(0, left - count))
-        if count > left:
-            raise OutOfInstructions
+    def _new_counter(self) -> Counter:
+        instructions = self.job.limits.instructions
+        if self.job.metering == "injected":
+            return InjectedCounter(self._store, instructions, self._on_slice, self._note)
+        return FuelCounter(self._store, instructions, self._on_slice)
+
+    def _note(self, ended: BaseException) -> None:
+        self._ended = ended
 
     def _on_slice(self) -> None:
         self._report_counts()
+        self._check_deadline()
+
+    def _check_deadline(self) -> None:
         if time.monotonic() > self._deadline:
             raise DeadlinePassed
 
     def _report_counts(self) -> None:
-        self._known_instructions = self.job.limits.instructions - self._store.get_fuel()
+        self._known_instructions = self.job.limits.instructions - self._counter.left
         self.report(self._known_instructions, self._memory.size if self._memory else self.job.memory_min_bytes)
 
     def _measure(self) -> None:
         outcome = self.outcome
         if outcome.status is not Status.OUT_OF_FUEL:
-            outcome.instructions_used = max(self._known_instructions, self.job.limits.instructions - self._store.get_fuel())
+            outcome.instructions_used = max(self._known_instructions, self.job.limits.instructions - self._counter.left)
         outcome.peak_memory_bytes = self._memory.size if self._memory else self.job.memory_min_bytes
         outcome.wall_ms = (time.monotonic() - self.started) * 1000
 
@@ -288,12 +300,12 @@ _WARM_UP = bytes.fromhex(
 
 
 @functools.cache
-def _warm_up_module() -> wasmtime.Module:
-    return wasmtime.Module.deserialize(engine(), wasmtime.Module(engine(), _WARM_UP).serialize())
+def _warm_up_module(metering: str) -> wasmtime.Module:
+    return wasmtime.Module.deserialize(engine(metering), compile_module(_WARM_UP, metering=metering))
 
 
-def warm_up() -> None:
+def warm_up(metering: str = "native") -> None:
     """Run a module of ours once, so that this process, or its forked children, find every page and symbol in place."""
     limits = Limits(instructions=1000, memory_bytes=1 << 20, wall_seconds=10)
-    job = Job("execute", False, ("fd_write",), 65_536, b"warm", {}, limits)
-    Guest(_warm_up_module(), job, time.monotonic(), lambda *_: None).run()
+    job = Job("execute", False, ("fd_write",), 65_536, b"warm", {}, limits, metering)
+    Guest(_warm_up_module(metering), job, time.monotonic(), lambda *_: None).run()

@@ -16,7 +16,7 @@ from wasmtime import _ffi as ffi
 from offchainvm.engine.binary import FunctionType
 
 HostFunction = Callable[[Any, tuple[int, ...]], "int | None"]
-"""Gets the caller (to be cast when needed) and unsigned arguments; gives an i32, or None; raises to end the guest."""
+"""Gets the caller (to be cast when needed) and unsigned arguments; gives its one result, or None; raises to end the guest."""
 
 _TYPES = {"i32": wasmtime.ValType.i32(), "i64": wasmtime.ValType.i64()}
 _FORMATS = {"i32": "I12x", "i64": "Q8x"}
@@ -28,7 +28,8 @@ _ENDED = b"ended by a host function"
 def define(linker: wasmtime.Linker, module: str, name: str, signature: FunctionType, function: HostFunction) -> object:
     """Define one host function; what is returned has to live as long as the linker and its instances."""
     layout = struct.Struct("<" + "".join(_FORMATS[kind] for kind in signature.params))
-    string_at, result_at, size = ctypes.string_at, ctypes.c_int32.from_address, layout.size
+    result_type = ctypes.c_int64 if "i64" in signature.results else ctypes.c_int32
+    string_at, result_at, size = ctypes.string_at, result_type.from_address, layout.size
 
     def call(_environment: int | None, caller: int, values: int, _count: int) -> int:
         try:
@@ -51,8 +52,7 @@ def define(linker: wasmtime.Linker, module: str, name: str, signature: FunctionT
     return callback
 
 
-def exported_memory(caller: Any) -> wasmtime.Memory | None:
-    """The calling module's ``memory``."""
+def exported(caller: Any, name: str) -> object:
+    """The calling module's export of this name, or None."""
     pointer = ctypes.cast(caller, ctypes.POINTER(ffi.wasmtime_caller_t))
-    found = wasmtime.Caller(pointer).get("memory")
-    return found if isinstance(found, wasmtime.Memory) else None
+    return wasmtime.Caller(pointer).get(name)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import functools
 import importlib.metadata
 
+from offchainvm.engine.meter import METER_VERSION
+
 ENGINE = "wasmtime"
 CONFIGURATION = 1
 """Part of the key of cached native code: count up with every change of ``wasmtime_engine.make_engine``."""
@@ -16,6 +18,7 @@ def engine_version() -> str:
 
 
 @functools.cache
-def meter_version() -> str:
-    """Names what one instruction is: wasmtime's table of operators, and one per byte that a host function moves."""
-    return f"{ENGINE}-{engine_version().split('.')[0]}+host-1"
+def meter_version(metering: str = "native") -> str:
+    """Names what one instruction is: who counts operators by which table, and one per byte that a host function moves."""
+    table = f"{ENGINE}-{engine_version().split('.')[0]}" if metering == "native" else f"{metering}-{METER_VERSION}"
+    return f"{table}+host-1"

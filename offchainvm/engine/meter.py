@@ -59,11 +59,11 @@ def meter(valid_wasm: bytes, *, limits: ModuleLimits | None = None) -> bytes:
         _EXPORT: _append(_exports(found.get(_EXPORT), names), _text(LEFT) + b"\x03" + unsigned(names.counter)),
     }
     if _START in found:
-        made[_START] = unsigned(names.moved(Reader(found[_START], 0, len(found[_START])).leb()))
+        made[_START] = unsigned(names.moved(_start(found)))
     if _ELEMENT in found:
         made[_ELEMENT] = _constants(found[_ELEMENT], names, _element)
     if _CODE in found:
-        made[_CODE] = _bodies(valid_wasm, sections, names)
+        made[_CODE] = _bodies(valid_wasm, sections, names, start=_start(found))
     every = {**found, **made}
     parts = [MAGIC, CORE_VERSION]
     for identity in _ORDER:
@@ -83,10 +83,16 @@ def _payloads(wasm: bytes) -> dict[int, bytes]:
     return found
 
 
-def _bodies(wasm: bytes, sections: Sections, names: Names) -> bytes:
+def _start(found: dict[int, bytes]) -> int:
+    return Reader(found[_START], 0, len(found[_START])).leb() if _START in found else -1
+
+
+def _bodies(wasm: bytes, sections: Sections, names: Names, *, start: int) -> bytes:
     parts = [unsigned(len(sections.bodies))]
-    for (start, end), kind in zip(sections.bodies, sections.functions, strict=True):
-        body = meter_body(wasm, start, end, parameters=len(sections.types[kind].params), names=names)
+    for index, ((begin, end), kind) in enumerate(zip(sections.bodies, sections.functions, strict=True), names.tick):
+        # Nobody can be asked for the counter of a module whose start function failed: it has to tick first.
+        parameters = len(sections.types[kind].params)
+        body = meter_body(wasm, begin, end, parameters=parameters, names=names, check=index == start)
         parts += (unsigned(len(body)), body)
     return b"".join(parts)
 

@@ -123,8 +123,11 @@ class _Body:
                 self.parts[place] = self.count + charge + (self.check if kind == _HEAD else self.set_count)
 
 
-def meter_body(data: bytes, start: int, end: int, *, parameters: int, names: Names) -> bytes:
-    """The metered body (locals included, its size not) of the function ``data[start:end]``, which is known to be valid."""
+def meter_body(data: bytes, start: int, end: int, *, parameters: int, names: Names, check: bool = False) -> bytes:
+    """The metered body (locals included, its size not) of the function ``data[start:end]``, which is known to be valid.
+
+    ``check``: look at the counter at its entry even where nothing in it repeats.
+    """
     reader = Reader(data, start, end)
     groups, total = reader.leb(), 0
     begin = reader.position
@@ -132,7 +135,7 @@ def meter_body(data: bytes, start: int, end: int, *, parameters: int, names: Nam
         total += reader.leb()
         reader.skip(1)
     declared = data[begin : reader.position]
-    body = _Body(data, reader.position, names, parameters + total)
+    body = _Body(data, reader.position, names, parameters + total, repeats=check)
     body.open(reader.position, _ENTRY)
     body.cost = 1
     body.frames.append(_Frame(_BLOCK_OP, True))

@@ -8,6 +8,7 @@ from typing import Literal
 
 from offchainvm.engine.binary import FunctionType, Import, Sections, at_most, read_sections
 from offchainvm.engine.limits import WASM_PAGE_BYTES, ModuleLimits
+from offchainvm.engine.meter import check_reserved
 from offchainvm.engine.operators import check_nesting
 from offchainvm.engine.wasi import SIGNATURES, WASI_MODULE
 from offchainvm.errors import ExecutionError, Status
@@ -43,6 +44,7 @@ def check_module(untrusted_wasm: bytes, *, limits: ModuleLimits = DEFAULT_LIMITS
     _validate(untrusted_wasm)
     for start, end in sections.bodies:
         check_nesting(untrusted_wasm, start, end, limit=limits.nesting)
+    check_reserved(sections)
     _check_imports(sections)
     return ModuleInfo(
         sha256=hashlib.sha256(untrusted_wasm).hexdigest(),

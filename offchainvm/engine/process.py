@@ -24,10 +24,10 @@ _ANSWER_SECONDS = 5.0
 _STOP_SECONDS = 5.0
 _MAIN = """
 import json, sys
-paths, control_fd, parent, die_with_thread = json.loads(sys.argv[1])
+paths, control_fd, parent, die_with_thread, metering = json.loads(sys.argv[1])
 sys.path[:] = paths
 from offchainvm.engine.zygote import main
-main(control_fd, parent, die_with_thread=die_with_thread)
+main(control_fd, parent, die_with_thread=die_with_thread, metering=metering)
 """
 
 
@@ -59,12 +59,12 @@ class ZygoteProcess:
         ZygoteLost: it did not start; the message says why.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, metering: str = "native") -> None:
         self._answer_due: float | None = None
         self._owner = os.getpid()
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
-            self._process = _start(theirs.fileno())
+            self._process = _start(theirs.fileno(), metering)
         try:
             self._ready()
         except BaseException:
@@ -167,11 +167,11 @@ def _exchange(channel: socket.socket, frame: bytes, *, max_bytes: int, deadline:
         return None
 
 
-def _start(control_fd: int) -> subprocess.Popen[bytes]:
+def _start(control_fd: int, metering: str) -> subprocess.Popen[bytes]:
     root = str(Path(offchainvm.__file__).parent.parent)
     paths = [root, *(path for path in sys.path if Path(path).is_absolute() and path != root)]
     main_thread = threading.current_thread() is threading.main_thread()
-    arguments = json.dumps([paths, control_fd, os.getpid(), main_thread])
+    arguments = json.dumps([paths, control_fd, os.getpid(), main_thread, metering])
     # -I -S: nothing of the user's own start-up files; the empty environment: nothing of this process's secrets.
     return subprocess.Popen(
         [sys.executable, "-I", "-S", "-X", "utf8", "-c", _MAIN, arguments],

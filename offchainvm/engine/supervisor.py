@@ -23,6 +23,7 @@ from offchainvm.logs import get_logger
 
 log = get_logger()
 _NATIVE_BYTES_MAX = 512 * MIB
+METERINGS = ("native", "injected")
 
 
 class Supervisor(Executor):
@@ -33,7 +34,7 @@ class Supervisor(Executor):
     Args:
         cache_folder: folder of native code, shared by all processes of this host and user.
         cache_max_bytes: what is kept there at most.
-        metering: how instructions are counted; this version has ``native``, the engine's own fuel.
+        metering: how instructions are counted: ``native``, the engine's own fuel, or ``injected``, by the module itself.
         engine: the engine's name; this version has ``wasmtime``.
 
     Raises:
@@ -51,8 +52,9 @@ class Supervisor(Executor):
     ) -> None:
         if engine != ENGINE:
             raise SettingsError([f"WASM_RUNTIME: the engine {engine!r} is not built into this version. Set WASM_RUNTIME=wasmtime."])
-        if metering != "native":
-            raise SettingsError([f"METERING: {metering!r} is not built into this version. Set METERING=native."])
+        if metering not in METERINGS:
+            raise SettingsError([f"METERING: {metering!r} is not built into this version. Set METERING=native or METERING=injected."])
+        self._metering = metering
         self._cache = NativeCache(cache_folder.expanduser(), max_bytes=cache_max_bytes)
         self._compile_limits = compile_limits or CompileLimits()
         self._artifacts = Artifacts()
@@ -105,7 +107,7 @@ class Supervisor(Executor):
         return {
             "engine": ENGINE,
             "engine_version": engine_version(),
-            "meter_version": meter_version(),
+            "meter_version": meter_version(self._metering),
             "module_sha256": sha256,
             **more,
         }
@@ -117,7 +119,7 @@ class Supervisor(Executor):
             log.warning("The engine's zygote is gone; starting another.", action="restart_zygote")
             self._drop_zygote()
         if self._zygote is None:
-            self._zygote = ZygoteProcess()
+            self._zygote = ZygoteProcess(metering=self._metering)
         return self._zygote
 
     def _drop_zygote(self) -> None:
@@ -126,7 +128,7 @@ class Supervisor(Executor):
             self._zygote = None
 
     def _key(self, sha256: str) -> str:
-        parts = [sha256, ENGINE, engine_version(), str(CONFIGURATION), platform.machine()]
+        parts = [sha256, ENGINE, engine_version(), str(CONFIGURATION), platform.machine(), meter_version(self._metering)]
         return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
     def _artifact(self, key: str) -> Artifact | None:
@@ -139,7 +141,13 @@ class Supervisor(Executor):
         limits = self._compile_limits
         if len(untrusted_wasm) > (most := ModuleLimits().module_bytes):
             raise ExecutionError(Status.MODULE_TOO_COMPLEX, f"The module has {len(untrusted_wasm)} bytes; the limit is {most}.")
-        job = {"kind": "compile", "wall_seconds": limits.wall_seconds, "data_bytes": limits.data_bytes, "module_bytes": len(untrusted_wasm)}
+        job = {
+            "kind": "compile",
+            "metering": self._metering,
+            "wall_seconds": limits.wall_seconds,
+            "data_bytes": limits.data_bytes,
+            "module_bytes": len(untrusted_wasm),
+        }
         started = time.monotonic()
         ending = zygote.run(job, {}, untrusted_wasm, descriptors=(), max_bytes=_NATIVE_BYTES_MAX)
         native = _compiled(ending, limits)
@@ -155,6 +163,7 @@ class Supervisor(Executor):
             )
         job = {
             "kind": "run",
+            "metering": self._metering,
             "wall_seconds": limits.wall_seconds,
             "data_bytes": limits.memory_bytes + 3 * len(request.input) + 3 * (limits.output_bytes + limits.stderr_bytes),
             "input_bytes": len(request.input),

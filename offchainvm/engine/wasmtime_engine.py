@@ -8,19 +8,20 @@ import functools
 import wasmtime
 from wasmtime import _ffi as ffi
 
+from offchainvm.engine.meter import meter
 from offchainvm.engine.wasi import BadPointer
 from offchainvm.errors import ExecutionError, Status
 
 WASM_STACK_BYTES = 512 * 1024
 
 
-def make_engine() -> wasmtime.Engine:
-    """An engine with fuel, one thread, deterministic floats, and without the proposals that this worker does not run.
+def make_engine(metering: str) -> wasmtime.Engine:
+    """An engine with one thread, deterministic floats, fuel where that is the meter, and without the proposals that are not run here.
 
     Every change here counts ``identity.CONFIGURATION`` up.
     """
     config = wasmtime.Config()
-    config.consume_fuel = True
+    config.consume_fuel = metering == "native"
     # A process that compiled in parallel must not fork: its children hang on the pool's locks.
     config.parallel_compilation = False
     config.cranelift_nan_canonicalization = True
@@ -33,9 +34,9 @@ def make_engine() -> wasmtime.Engine:
 
 
 @functools.cache
-def engine() -> wasmtime.Engine:
-    """The one engine of this process."""
-    return make_engine()
+def engine(metering: str = "native") -> wasmtime.Engine:
+    """The one engine of this process for this way of counting."""
+    return make_engine(metering)
 
 
 def validate(untrusted_wasm: bytes) -> None:
@@ -50,14 +51,16 @@ def validate(untrusted_wasm: bytes) -> None:
         raise _invalid(str(error)) from None
 
 
-def compile_module(untrusted_wasm: bytes) -> bytes:
-    """Native code of a checked module; only ever in a child with limits.
+def compile_module(untrusted_wasm: bytes, *, metering: str = "native") -> bytes:
+    """Native code of a checked module, which counts in itself where that is asked for; only ever in a child with limits.
 
     Raises:
         ExecutionError: module_too_complex, where the compiler has a limit of its own.
     """
+    if metering == "injected":
+        untrusted_wasm = meter(untrusted_wasm)
     try:
-        return bytes(wasmtime.Module(engine(), untrusted_wasm).serialize())
+        return bytes(wasmtime.Module(engine(metering), untrusted_wasm).serialize())
     except wasmtime.WasmtimeError as error:
         text = " ".join(str(error).split())[:300]
         raise ExecutionError(Status.MODULE_TOO_COMPLEX, f"The module could not be compiled: {text}") from None
@@ -67,14 +70,14 @@ class StaleNativeCode(Exception):
     """Native code that this engine on this processor cannot use: compile again."""
 
 
-def load(path: str) -> wasmtime.Module:
+def load(path: str, *, metering: str = "native") -> wasmtime.Module:
     """A module from a file of native code that this worker made itself.
 
     Raises:
         StaleNativeCode: it was made by another version, configuration or processor.
     """
     try:
-        return wasmtime.Module.deserialize_file(engine(), path)
+        return wasmtime.Module.deserialize_file(engine(metering), path)
     except wasmtime.WasmtimeError:
         raise StaleNativeCode from None
 

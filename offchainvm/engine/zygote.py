@@ -33,7 +33,7 @@ DESCRIPTORS_MAX = 4
 _PROGRESS = struct.Struct("=QQ")
 
 
-def main(control_fd: int, parent: int, *, die_with_thread: bool) -> None:
+def main(control_fd: int, parent: int, *, die_with_thread: bool, metering: str) -> None:
     """Serve jobs until the supervisor closes the control socket, or dies.
 
     ``die_with_thread``: the kernel's death signal comes with the end of the thread that started this process, so it is
@@ -43,7 +43,7 @@ def main(control_fd: int, parent: int, *, die_with_thread: bool) -> None:
         die_with_parent(parent=parent)
     control = socket.socket(fileno=control_fd)
     try:
-        zygote = Zygote(control)
+        zygote = Zygote(control, metering)
     except Exception as error:
         control.send(json.dumps({"error": f"{type(error).__name__}: {error}"[:1000]}).encode())
         return
@@ -75,10 +75,10 @@ class _Child:
 class Zygote:
     """The loop: one job at a time."""
 
-    def __init__(self, control: socket.socket) -> None:
-        self._control = control
+    def __init__(self, control: socket.socket, metering: str) -> None:
+        self._control, self._metering = control, metering
         self._progress = mmap.mmap(-1, mmap.PAGESIZE)
-        _warm_up()
+        _warm_up(metering)
 
     def serve(self) -> None:
         self._control.send(json.dumps({"ready": True}).encode())
@@ -103,7 +103,7 @@ class Zygote:
             os.close(alive)
             ours.close()
             self._control.close()
-            child_main(theirs, zygote=zygote, report=self._report)
+            child_main(theirs, zygote=zygote, report=self._report, metering=self._metering)
         os.close(alive_write)
         theirs.close()
         return _Child(child, ours, alive)
@@ -142,11 +142,11 @@ class Zygote:
         return not any(descriptor == child.alive for descriptor, _ in events)
 
 
-def _warm_up() -> None:
+def _warm_up(metering: str) -> None:
     # Not at the top: an engine that cannot be loaded is told to the supervisor.
     from offchainvm.engine import guest, module  # noqa: F401, PLC0415
 
-    guest.warm_up()
+    guest.warm_up(metering)
     tasks = Path("/proc/self/task")
     if tasks.is_dir() and len(list(tasks.iterdir())) != 1:
         raise RuntimeError("the engine started a thread, so that forking is not safe")

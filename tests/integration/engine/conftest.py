@@ -15,11 +15,11 @@ from offchainvm.engine.supervisor import Supervisor
 Run = Callable[..., ExecutionResult]
 
 
-@pytest.fixture(scope="module")
-def supervisor(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Supervisor]:
+@pytest.fixture(scope="module", params=["native", "injected"])
+def supervisor(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Supervisor]:
     folder = tmp_path_factory.mktemp("native")
     limits = CompileLimits(wall_seconds=5, data_bytes=512 * MIB)
-    with Supervisor(cache_folder=folder, cache_max_bytes=64 * MIB, compile_limits=limits) as made:
+    with Supervisor(cache_folder=folder, cache_max_bytes=64 * MIB, compile_limits=limits, metering=request.param) as made:
         yield made
 
 

@@ -277,7 +277,7 @@ def test_the_zygote_and_its_children_see_nothing_of_our_environment(supervisor, 
 
 
 def test_what_is_not_built_says_so(tmp_path):
-    with pytest.raises(SettingsError, match="METERING=native"):
-        Supervisor(cache_folder=tmp_path, cache_max_bytes=1, metering="injected")
+    with pytest.raises(SettingsError, match="METERING=injected"):
+        Supervisor(cache_folder=tmp_path, cache_max_bytes=1, metering="guessed")
     with pytest.raises(SettingsError, match="WASM_RUNTIME=wasmtime"):
         Supervisor(cache_folder=tmp_path, cache_max_bytes=1, engine="wasmer")
