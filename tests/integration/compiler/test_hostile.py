@@ -103,7 +103,7 @@ def test_a_build_has_no_network_no_rights_and_no_folders_but_its_own(build: Buil
         pytest.param(INODES, LIMITS, "disk_full", id="inode-fill"),
         pytest.param(KILL_ALL, LIMITS, "killed_by_build", id="kill-all"),
         pytest.param(PANIC, LIMITS, "build_script_failed", id="panic"),
-        pytest.param(ENDLESS, replace(LIMITS, timeout_seconds=12), "timeout", id="ignores-sigterm"),
+        pytest.param(ENDLESS, replace(LIMITS, timeout_seconds=9), "timeout", id="ignores-sigterm"),
         pytest.param(ENDLESS, replace(LIMITS, idle_seconds=3), "no_output", id="silent-hang"),
     ],
 )

@@ -61,17 +61,18 @@ def commit_tree(mirror: Path, tree: bytes, *, literally: bool = False) -> str:
     return commit
 
 
-@pytest.mark.parametrize("path", ["../was-run", ".GIT/config"])
-def test_a_tree_that_points_outside_itself_is_refused(build: Build, publish: Publish, mirror: Path, path: str) -> None:
+def test_a_tree_that_points_outside_itself_is_refused(build: Build, publish: Publish, mirror: Path) -> None:
+    """The other ways to write such a path are in the unit tests."""
     publish({"build.rs": UNTOUCHED})
     blob = git(mirror, "hash-object", "-w", "--stdin", given=EVIL.encode())
-    commit_sha = commit_tree(mirror, f"100755 {path}\0".encode() + bytes.fromhex(blob), literally=True)
+    commit_sha = commit_tree(mirror, b"100755 ../was-run\0" + bytes.fromhex(blob), literally=True)
 
     with pytest.raises(BuildError) as caught:
         build(commit_sha, limits=LIMITS)
 
     assert caught.value.code == "unsupported_source"
     assert "outside" in caught.value.sentence
+    assert build(publish({"build.rs": UNTOUCHED}), limits=LIMITS).size > 0
 
 
 def test_submodules_are_not_fetched(build: Build, publish: Publish, mirror: Path) -> None:
