@@ -1,6 +1,7 @@
-"""``python -m benchmarks [way|resolve]``: a table, and a JSON file in ``benchmarks/results/``.
+"""``python -m benchmarks [way|resolve|engine]``: a table, and a JSON file in ``benchmarks/results/``.
 
 ``way``: the whole way of a job, warm. ``resolve``: submit and settle alone, at the pace of a real chain.
+``engine``: the ways to count instructions, against an engine that counts none.
 """
 
 from __future__ import annotations
@@ -9,14 +10,15 @@ import argparse
 import json
 import platform
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import resolve
+from benchmarks import engine, resolve
 from benchmarks.way import Measured, Run, Scenario
 
 RESULTS = Path(__file__).parent / "results"
@@ -31,12 +33,12 @@ SCENARIOS = (
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("what", nargs="?", choices=["way", "resolve"], default="way")
+    parser.add_argument("what", nargs="?", choices=list(_MEASURES), default="way")
     parser.add_argument("--only", default="", help="run the scenarios whose name contains this")
     parser.add_argument("--share", type=float, default=1.0, help="share of the jobs, for a quick look")
     options = parser.parse_args()
     console = Console(width=max(160, Console().width))
-    done = (_measure_way if options.what == "way" else _measure_resolve)(console, options.only, options.share)
+    done = _MEASURES[options.what](console, options.only, options.share)
     RESULTS.mkdir(exist_ok=True)
     target = RESULTS / f"{options.what}-{time.strftime('%Y%m%d-%H%M%S')}.json"
     target.write_text(json.dumps({"python": platform.python_version(), "measured": [asdict(item) for item in done]}, indent=2))
@@ -70,6 +72,23 @@ def _measure_resolve(console: Console, only: str, share: float) -> Sequence[reso
     return done
 
 
+def _measure_engine(console: Console, only: str, share: float) -> Sequence[engine.MeasuredLoop | engine.MeasuredPass]:
+    loops = [engine.measure_loop(loop, share=share) for loop in engine.LOOPS if only in loop.name]
+    table = Table(title="Time of a loop against plain wasmtime")
+    for column in ("loop", "plain", "native fuel", "injected", "instructions", "same count"):
+        table.add_column(column)
+    for item in loops:
+        ratios = (f"{item.plain_ms:.0f} ms", f"{item.native_ratio:.2f}x", f"{item.injected_ratio:.2f}x")
+        table.add_row(item.name, *ratios, f"{item.instructions:,}", "yes" if item.same_count else "NO")
+    console.print(table)
+    one = engine.measure_pass(share=share)
+    console.print(
+        f"{one.name}: {one.megabytes_per_second:.1f} MB/s at {one.megabytes:.2f} MB"
+        f" ({one.quarter_megabytes_per_second:.1f} MB/s at a quarter of it); what it makes is {one.growth:.2f} times as long"
+    )
+    return [*loops, one]
+
+
 def _table(done: list[Measured]) -> Table:
     table = Table(title="The whole way of a job, warm")
     for column in ("scenario", "jobs/s", "polled to sent p50 / p95", "CPU a job", "by process", "peak memory"):
@@ -86,6 +105,12 @@ def _table(done: list[Measured]) -> Table:
         )
     return table
 
+
+_MEASURES: dict[str, Callable[[Console, str, float], Sequence[Any]]] = {
+    "way": _measure_way,
+    "resolve": _measure_resolve,
+    "engine": _measure_engine,
+}
 
 if __name__ == "__main__":
     main()
