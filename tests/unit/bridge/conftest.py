@@ -6,7 +6,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
+from settling import World
 
+from offchainvm.bridge import settler as settler_module
 from offchainvm.errors import Unavailable
 from offchainvm.jobs.record import ModuleRecord, State
 from offchainvm.jobs.store import Acceptance
@@ -75,3 +77,10 @@ class FakeStore:
 @pytest.fixture
 def store() -> FakeStore:
     return FakeStore()
+
+
+@pytest.fixture
+def world(monkeypatch: pytest.MonkeyPatch) -> World:
+    world = World()
+    monkeypatch.setattr(settler_module.time, "monotonic", lambda: world.now)
+    return world
