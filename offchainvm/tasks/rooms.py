@@ -12,6 +12,7 @@ from redis import Redis
 from offchainvm import logs
 from offchainvm.coordinator import Coordinator
 from offchainvm.engine.base import Executor
+from offchainvm.engine.limits import MIB
 from offchainvm.engine.supervisor import Supervisor
 from offchainvm.errors import SettingsError
 from offchainvm.jobs.connection import connect
@@ -26,7 +27,6 @@ log = logs.get_logger()
 _NATIVE_CODE_SHARE = 0.5
 _WASMER_TEST = "import sys, wasmer, wasmer_compiler_cranelift; sys.exit(sys.version_info[:2] != (3, 10))"
 _WASMER_TEST_SECONDS = 20.0
-MIB = 1024 * 1024
 
 
 def owner(settings: Settings) -> str:
