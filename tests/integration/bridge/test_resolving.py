@@ -19,7 +19,7 @@ from offchainvm.bridge import settler as settler_module
 from offchainvm.bridge.evidence import Coroner
 from offchainvm.bridge.settler import Settler
 from offchainvm.bridge.verdicts import Verdicts
-from offchainvm.cli import doctor
+from offchainvm.cli.checks import chain as checks
 from offchainvm.devnet import serve
 from offchainvm.devnet.client import DevnetClient
 from offchainvm.devnet.genesis import OPERATOR_ID, Keys, genesis
@@ -298,7 +298,7 @@ def test_a_key_that_is_deleted_is_not_signed_with_for_ever_and_the_doctor_names_
     assert held == {key.public_key: "refused: the key is gone"}
     until(lambda: True if room.resolves.waiting_count() == 1 else None)
     assert submitter.submit() == 0
-    monkeypatch.setattr(doctor, "_rpc", lambda *_: (room.rpc(), type("S", (), {"operator_account_id": OPERATOR_ID, "redis_url": ""})))
-    monkeypatch.setattr(doctor, "connect", lambda _url: Redis(connection_pool=room.redis.connection_pool))
+    monkeypatch.setattr(checks, "rpc_with", lambda *_: (room.rpc(), type("S", (), {"operator_account_id": OPERATOR_ID, "redis_url": ""})))
+    monkeypatch.setattr(checks, "connect", lambda _url: Redis(connection_pool=room.redis.connection_pool))
     with pytest.raises(OffchainVMError, match="the key is gone"):
-        doctor.check_held_keys()
+        checks.check_held_keys()

@@ -12,6 +12,7 @@ from types import SimpleNamespace
 import pytest
 
 from offchainvm.cli import doctor as command
+from offchainvm.cli.checks import chain, fleet, needs, services
 from offchainvm.errors import OffchainVMError, Unavailable
 from offchainvm.near.rpc_answers import AccessKey
 from offchainvm.settings import Role
@@ -39,7 +40,7 @@ def raising(error: Exception) -> Callable[[], str]:
 
 
 def test_nothing_wrong_is_exit_code_0(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    checks(monkeypatch, Redis=lambda: "version 9", RPC=raising(command.NotLookedAt("not looked at: X is not set")))
+    checks(monkeypatch, Redis=lambda: "version 9", RPC=raising(needs.NotLookedAt("not looked at: X is not set")))
     code, out, _ = run("doctor", "--role", "dashboard", "--json")
     told = json.loads(out)
     assert (code, told["ok"]) == (0, True)
@@ -73,8 +74,8 @@ def test_a_problem_of_the_settings_is_told_once_for_all_roles(run: Run, monkeypa
 
 
 def test_a_check_without_its_settings_is_not_looked_at() -> None:
-    with pytest.raises(command.NotLookedAt, match="API_BASE_URL, API_AUTH_TOKEN is not set"):
-        command.check_coordinator()
+    with pytest.raises(needs.NotLookedAt, match="API_BASE_URL, API_AUTH_TOKEN is not set"):
+        services.check_coordinator()
 
 
 @pytest.mark.parametrize(
@@ -85,14 +86,14 @@ def test_what_was_set_aside_lately_is_wrong(
     monkeypatch: pytest.MonkeyPatch, hours: float, tasks: int, messages: int, remedies: tuple[str, ...]
 ) -> None:
     then = SimpleNamespace(at=time.time() - hours * 3600)
-    monkeypatch.setattr(command, "connect", lambda _url: nullcontext())
-    monkeypatch.setattr(command, "JobStore", lambda _client: SimpleNamespace(rejected=lambda _limit: [then] * tasks))
-    monkeypatch.setattr(command, "Outbox", lambda _client: SimpleNamespace(aside=lambda _limit: [then] * messages))
+    monkeypatch.setattr(services, "connect", lambda _url: nullcontext())
+    monkeypatch.setattr(services, "JobStore", lambda _client: SimpleNamespace(rejected=lambda _limit: [then] * tasks))
+    monkeypatch.setattr(services, "Outbox", lambda _client: SimpleNamespace(aside=lambda _limit: [then] * messages))
     if not remedies:
-        assert command.check_set_aside() == "nothing in the last 24 hours"
+        assert services.check_set_aside() == "nothing in the last 24 hours"
         return
     with pytest.raises(OffchainVMError, match=f"{tasks} tasks that cannot be read and {messages} messages") as caught:
-        command.check_set_aside()
+        services.check_set_aside()
     assert all(text in caught.value.remedy for text in remedies)
     assert ("BROKER_URL" in caught.value.remedy, "Upgrade" in caught.value.remedy) == (bool(messages), bool(tasks))
 
@@ -110,20 +111,20 @@ def key(**values: object) -> AccessKey:
     ],
 )
 def test_a_key_that_may_resolve_is_described(access_key: AccessKey, text: str) -> None:
-    assert text in command._permission(access_key, "vm.near")
+    assert text in chain._permission(access_key, "vm.near")
 
 
 @pytest.mark.parametrize("access_key", [key(receiver_id="other.near"), key(receiver_id="vm.near", methods=("pause",))])
 def test_a_key_that_may_not_resolve_is_wrong(access_key: AccessKey) -> None:
     with pytest.raises(OffchainVMError, match=r"not resolve_execution of vm\.near"):
-        command._permission(access_key, "vm.near")
+        chain._permission(access_key, "vm.near")
 
 
 def test_a_queue_without_workers_names_the_command_that_starts_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(command, "_consumers", lambda: {"execute@one": ["execute"]})
-    assert command.check_queue("execute") == "execute@one"
+    monkeypatch.setattr(fleet, "_consumers", lambda: {"execute@one": ["execute"]})
+    assert fleet.check_queue("execute") == "execute@one"
     with pytest.raises(OffchainVMError, match="No worker serves") as caught:
-        command.check_queue("resolve")
+        fleet.check_queue("resolve")
     assert caught.value.remedy == "Start one: celery -A offchainvm worker -Q resolve"
 
 
@@ -131,7 +132,7 @@ def test_a_state_folder_that_cannot_be_written_is_wrong(monkeypatch: pytest.Monk
     monkeypatch.setenv("STATE_DIR", "/proc/no/such/folder")
     monkeypatch.setattr(os, "access", lambda *_: False)
     with pytest.raises(OffchainVMError, match="cannot be written"):
-        command.check_state_dir()
+        services.check_state_dir()
 
 
 def test_each_role_is_examined_by_what_it_needs() -> None:

@@ -1,4 +1,4 @@
-"""`.env.example` and docs/settings.md say what settings.py does."""
+"""`.env.example` and docs/settings.md say what the table of settings does."""
 
 from __future__ import annotations
 

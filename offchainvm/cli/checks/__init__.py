@@ -1,0 +1,27 @@
+"""What `offchainvm doctor` looks at, in order: one function a row."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+
+from offchainvm.cli.checks import builds, chain, fleet, services
+from offchainvm.settings import Role
+
+_B, _M, _C, _E, _R, _D = Role
+_ALL = frozenset(Role)
+Check = tuple[frozenset[Role], str, Callable[[], str]]
+"""The roles that need it, the name of its row, and a function that tells what is well or raises what is wrong."""
+CHECKS: Sequence[Check] = (
+    (_ALL - {_D}, "state folder", services.check_state_dir),
+    (_ALL, "Redis", services.check_redis),
+    (frozenset({_B, _M}), "set aside", services.check_set_aside),
+    (frozenset({_B, _M, _C, _E}), "Coordinator", services.check_coordinator),
+    (frozenset({_C}), "Docker", builds.check_docker),
+    (frozenset({_C}), "builder image", builds.check_builder_image),
+    (frozenset({_B, _E, _R}), "RPC", chain.check_rpc),
+    (frozenset({_R}), "access keys", chain.check_access_keys),
+    (frozenset({_B, _R}), "held keys", chain.check_held_keys),
+    (frozenset({_B, _R}), "operator role", chain.check_operator_role),
+    *((_ALL - {_M}, f"queue {queue}", functools.partial(fleet.check_queue, queue)) for queue in fleet.QUEUES),
+)

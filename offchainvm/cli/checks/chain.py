@@ -1,0 +1,77 @@
+"""Whether the chain answers, and takes what the operator signs."""
+
+from __future__ import annotations
+
+import json
+
+from offchainvm.cli.checks.needs import rpc_with
+from offchainvm.errors import OffchainVMError
+from offchainvm.jobs.connection import connect
+from offchainvm.jobs.server import reaching_redis
+from offchainvm.models import RESOLVE_METHOD
+from offchainvm.near.nonces import REFUSED, Nonces
+from offchainvm.near.rpc_answers import AccessKey
+from offchainvm.near.signer import operator_keys
+
+
+def check_rpc() -> str:
+    """The chain answers by RPC."""
+    rpc = rpc_with("near_rpc_url")[0]
+    return f"{rpc.endpoint}: {rpc.chain_id()}, final height {rpc.final_block().height}"
+
+
+def check_access_keys() -> str:
+    """Each key of the operator is on the account, and may call the contract."""
+    rpc, settings = rpc_with(
+        "near_rpc_url", "operator_account_id", "offchainvm_contract_id", "operator_private_key", "operator_private_keys"
+    )
+    found = []
+    for key in operator_keys(settings.operator_keys):
+        on_chain = rpc.access_key(settings.operator_account_id, key.public_key)
+        if on_chain is None:
+            raise OffchainVMError(
+                f"{settings.operator_account_id} has no key {key.public_key}.",
+                remedy="Add the key to the account, or correct OPERATOR_PRIVATE_KEY.",
+            )
+        found.append(f"{key.public_key[:16]}… {_permission(on_chain, settings.offchainvm_contract_id)}")
+    return "; ".join(found)
+
+
+def _permission(key: AccessKey, contract_id: str) -> str:
+    """What a key may do, in words.
+
+    Raises:
+        OffchainVMError: it may not resolve.
+    """
+    if key.full_access:
+        return "full access (a key restricted to resolve_execution is safer)"
+    if not key.may_call(contract_id, RESOLVE_METHOD):
+        raise OffchainVMError(
+            f"A key may call {key.receiver_id} ({', '.join(key.methods) or 'all methods'}) alone: not {RESOLVE_METHOD} of {contract_id}.",
+            remedy=f"Add a key for {RESOLVE_METHOD} of {contract_id}.",
+        )
+    allowance = "without limit" if key.allowance_yocto is None else f"{key.allowance_yocto / 10**24:.3f} NEAR left"
+    return f"function-call key, allowance {allowance}"
+
+
+def check_held_keys() -> str:
+    """The chain takes what the operator's keys sign."""
+    rpc, settings = rpc_with("near_rpc_url", "operator_account_id", "redis_url")
+    with reaching_redis(), connect(settings.redis_url) as client:
+        held = Nonces(client, network=rpc.chain_id(), account_id=settings.operator_account_id).held()
+    told = "\n".join(f"{public_key}: {reason}" for public_key, reason in sorted(held.items()))
+    if any(reason.startswith(REFUSED) for reason in held.values()):
+        raise OffchainVMError(told, remedy="Correct the key or the setting, then restart the resolve worker; see docs/keys.md.")
+    return told or "no key is held"
+
+
+def check_operator_role() -> str:
+    """The contract knows the account as its operator."""
+    rpc, settings = rpc_with("near_rpc_url", "operator_account_id", "offchainvm_contract_id")
+    owner, operator = json.loads(rpc.view(settings.offchainvm_contract_id, "get_config"))
+    if operator != settings.operator_account_id:
+        raise OffchainVMError(
+            f"The operator of {settings.offchainvm_contract_id} is {operator}, not {settings.operator_account_id}.",
+            remedy=f"Let the owner ({owner}) set the operator, or correct OPERATOR_ACCOUNT_ID or OFFCHAINVM_CONTRACT_ID.",
+        )
+    return f"{operator} is the operator of {settings.offchainvm_contract_id}"

@@ -1,0 +1,30 @@
+"""What the checks share: the settings that one needs, or the word that it could not look."""
+
+from __future__ import annotations
+
+from offchainvm.near.rpc import Rpc
+from offchainvm.settings import Settings, load_only
+
+
+class NotLookedAt(Exception):
+    """A check needs a setting that is not there; the row of the settings says so already where it matters."""
+
+
+def need(*names: str) -> Settings:
+    """The named settings.
+
+    Raises:
+        NotLookedAt: one of them is not set.
+    """
+    settings = load_only([*names, "ca_bundle"])
+    missing = [name.upper() for name in names if not getattr(settings, name)]
+    if missing:
+        raise NotLookedAt(f"not looked at: {', '.join(missing)} is not set")
+    return settings
+
+
+def rpc_with(*names: str) -> tuple[Rpc, Settings]:
+    settings = need(*(name for name in names if name != "operator_private_keys"))
+    if "operator_private_keys" in names:
+        settings = load_only([*names, "ca_bundle"])
+    return Rpc(settings.near_rpc_url, ca_bundle=settings.ca_bundle), settings

@@ -1,0 +1,74 @@
+"""Whether the services answer that a worker keeps its jobs in and gets them from."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from pathlib import Path
+
+from offchainvm.cli.checks.needs import need
+from offchainvm.coordinator import Coordinator
+from offchainvm.errors import OffchainVMError
+from offchainvm.jobs.connection import connect
+from offchainvm.jobs.outbox import Outbox
+from offchainvm.jobs.server import reaching_redis
+from offchainvm.jobs.store import JobStore
+from offchainvm.settings import load_only
+
+_NO_MODULE = "0" * 64
+_RECENT_HOURS = 24
+
+
+def check_redis() -> str:
+    """Redis answers, and keeps what it is given."""
+    with reaching_redis(), connect(need("redis_url").redis_url) as client:
+        version = client.info("server")["redis_version"]
+        try:
+            values = client.config_get("appendonly", "maxmemory-policy")
+        except Exception:  # a hosted Redis forbids CONFIG
+            return f"version {version}; its persistence cannot be read"
+    if values.get("appendonly") != "yes":
+        raise OffchainVMError(
+            "It forgets its data when it restarts.", remedy="Set `appendonly yes` and `appendfsync everysec` on the server."
+        )
+    if values.get("maxmemory-policy", "noeviction") != "noeviction":
+        raise OffchainVMError("It drops data when its memory is full.", remedy="Set `maxmemory-policy noeviction` on the server.")
+    return f"version {version}, append-only file on"
+
+
+def check_set_aside() -> str:
+    """Nothing was set aside lately: neither tasks that cannot be read, nor messages that the broker does not take."""
+    since = time.time() - _RECENT_HOURS * 3600
+    with connect(need("redis_url").redis_url) as client:
+        tasks = sum(task.at > since for task in JobStore(client).rejected(1000))
+        messages = sum(message.at > since for message in Outbox(client).aside(1000))
+    if tasks or messages:
+        remedies = [
+            "`offchainvm jobs rejected` shows them all.",
+            "Tasks: is this worker older than the Coordinator or the contract? Upgrade it." if tasks else "",
+            "Messages: the bridge's log says why the broker refuses them; check BROKER_URL (by default REDIS_URL)." if messages else "",
+        ]
+        raise OffchainVMError(
+            f"In the last {_RECENT_HOURS} hours {tasks} tasks that cannot be read and {messages} messages were set aside.",
+            remedy=" ".join(filter(None, remedies)),
+        )
+    return f"nothing in the last {_RECENT_HOURS} hours"
+
+
+def check_coordinator() -> str:
+    """The Coordinator answers and takes our token."""
+    settings = need("api_base_url", "api_auth_token")
+    with contextlib.closing(Coordinator(settings.api_base_url, settings.api_auth_token, ca_bundle=settings.ca_bundle)) as coordinator:
+        coordinator.health()
+        coordinator.wasm_exists(_NO_MODULE)  # the cheapest call that needs the token
+    return f"{settings.api_base_url} answers and takes the token"
+
+
+def check_state_dir() -> str:
+    """The state folder can be written."""
+    folder = load_only(["state_dir"]).state_dir
+    existing: Path = next(path for path in (folder, *folder.parents) if path.exists())
+    if not os.access(existing, os.W_OK | os.X_OK):
+        raise OffchainVMError(f"{folder} cannot be written by this user.", remedy="Change its owner, or set STATE_DIR.")
+    return str(folder)

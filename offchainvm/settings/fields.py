@@ -1,0 +1,94 @@
+"""What a setting is made of: roles, kinds of values, and one row of the table."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
+
+
+class Role(str, Enum):
+    """What a process does; one process may serve several roles."""
+
+    BRIDGE = "bridge"
+    MONITOR = "monitor"
+    COMPILE = "compile"
+    EXECUTE = "execute"
+    RESOLVE = "resolve"
+    DASHBOARD = "dashboard"
+
+
+EVERYONE = tuple(Role)
+_ACCOUNT = re.compile(r"(?=.{2,64}$)(([a-z\d]+[-_])*[a-z\d]+\.)*([a-z\d]+[-_])*[a-z\d]+")
+
+
+@dataclass(frozen=True)
+class SettingInfo:
+    """One row of the table of settings."""
+
+    name: str
+    default: str
+    unit: str
+    roles: tuple[Role, ...]
+    required: bool
+    secret: bool
+    help: str
+
+
+def setting(
+    default: Any,
+    help: str,
+    *,
+    roles: tuple[Role, ...] = EVERYONE,
+    unit: str = "",
+    required: bool = False,
+    may_hold_secret: bool = False,
+    **rules: Any,
+) -> Any:
+    """``may_hold_secret``: plain text in which a password or an API key may stand; kept out of every repr, may come from a file."""
+    extra: dict[str, Any] = {"roles": [role.value for role in roles], "unit": unit, "required": required, "secret": may_hold_secret}
+    return Field(default, description=help, json_schema_extra=extra, repr=not may_hold_secret, **rules)
+
+
+def comma_list(value: Any) -> Any:
+    return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+
+def _secret_list(value: Any) -> Any:
+    return tuple(SecretStr(part) for part in comma_list(value)) if isinstance(value, str) else value
+
+
+def _base_url(value: Any) -> Any:
+    if isinstance(value, str):
+        value = value.strip().rstrip("/")
+        if not re.match(r"https?://[^/\s]+", value):
+            raise ValueError("must start with http:// or https:// and name a host")
+    return value
+
+
+def _account(value: Any) -> Any:
+    if value and not _ACCOUNT.fullmatch(str(value)):
+        raise ValueError("must be a NEAR account id, such as worker1.testnet")
+    return value
+
+
+def lower(value: Any) -> Any:
+    return value.lower() if isinstance(value, str) else value
+
+
+def _expand_home(value: Path) -> Path:
+    try:
+        return value.expanduser()
+    except RuntimeError:
+        raise ValueError("this user has no home folder; name an absolute path") from None
+
+
+Url = Annotated[str, BeforeValidator(_base_url)]
+Account = Annotated[str, BeforeValidator(_account)]
+Folder = Annotated[Path, AfterValidator(_expand_home)]
+Urls = Annotated[tuple[Url, ...], BeforeValidator(comma_list)]
+Secrets = Annotated[tuple[SecretStr, ...], BeforeValidator(_secret_list)]

@@ -1,0 +1,162 @@
+"""The table: each field of ``Settings`` is one variable, its name in capitals."""
+
+from __future__ import annotations
+
+import uuid
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, SecretStr
+from pydantic.fields import FieldInfo
+
+from offchainvm.models import ResourceLimits
+from offchainvm.settings.fields import Account, Folder, Role, Secrets, SettingInfo, Url, Urls, lower, setting
+
+B, M, C, E, R, D = Role
+
+
+class Settings(BaseModel):
+    """All settings, validated. Secrets never appear in a repr."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    # The six that the user must give.
+    api_base_url: Url = setting("", "Base URL of the Coordinator.", roles=(B, M, C, E), required=True)
+    api_auth_token: SecretStr = setting(SecretStr(""), "Bearer token of the Coordinator.", roles=(B, M, C, E), required=True)
+    near_rpc_url: Urls = setting(
+        (), "NEAR RPC endpoints, comma-separated, tried in order.", roles=(B, E, R), required=True, may_hold_secret=True
+    )
+    offchainvm_contract_id: Account = setting("", "Account of the OffchainVM contract.", roles=(B, M, E, R), required=True)
+    operator_account_id: Account = setting("", "Account that the contract knows as its operator.", roles=(B, R), required=True)
+    operator_private_key: SecretStr = setting(
+        SecretStr(""), "The operator's key, `ed25519:…`. Only the resolve worker needs it.", roles=(R,), required=True
+    )
+    operator_private_keys: Secrets = setting((), "More keys of the operator, comma-separated: each adds resolve throughput.", roles=(R,))
+
+    worker_id: str = setting("", "Name of this worker; empty = a random one.", pattern=r"^[A-Za-z0-9._-]{0,64}$")
+    redis_url: str = setting(
+        "redis://127.0.0.1:6379/0",
+        "Redis or Valkey that keeps the jobs (AOF on, noeviction).",
+        pattern=r"^(rediss?|unix|sentinel)://",
+        may_hold_secret=True,
+    )
+    broker_url: str = setting("", "Celery's broker; empty = REDIS_URL.", may_hold_secret=True)
+    state_dir: Folder = setting(
+        Path("~/.local/state/offchainvm"), "Folder of journals, caches and build logs on this host.", validate_default=True
+    )
+    log_level: Annotated[Literal["error", "warn", "info", "debug", "trace"], BeforeValidator(lower)] = setting(
+        "info", "How much is logged: error, warn, info, debug or trace."
+    )
+    log_format: Annotated[Literal["console", "json"], BeforeValidator(lower)] = setting("console", "How a log line looks: console or json.")
+    metrics_port: int = setting(0, "Port of the health and metrics server of this process; 0 = none.", ge=0, le=65535)
+    task_events: bool = setting(False, "Send Celery's task events: Flower wants them, they cost a quarter of the throughput.")
+    job_retention_hours: int = setting(72, "How long the record of a settled job is kept.", unit="hours", roles=(B,), ge=1, le=24 * 365)
+    ca_bundle: Folder | None = setting(
+        None, "File of further certificate authorities for HTTPS of this process and of the build's fetch phases."
+    )
+
+    poll_timeout_seconds: int = setting(
+        60, "Length of one long poll; the Coordinator is asked for 120 at most.", unit="seconds", roles=(B,), ge=1, le=300
+    )
+    poll_concurrency: int = setting(4, "Long polls held at once.", roles=(B,), ge=1, le=64)
+    queue_high_water: int = setting(
+        1000, "Jobs waiting for a worker or a signature, above which polling stops.", unit="jobs", roles=(B,), ge=1
+    )
+
+    enable_event_monitor: bool = setting(False, "Run the event monitor inside the bridge.", roles=(B,))
+    neardata_api_url: Url = setting("https://testnet.neardata.xyz/v0/block", "Block service that the event monitor reads.", roles=(B, M, E))
+    neardata_api_key: SecretStr = setting(SecretStr(""), "API key of the block service.", roles=(B, M, E))
+    fastnear_api_url: str = setting("", "Source of the newest height; empty = chosen after NEARDATA_API_URL.", roles=(B, M))
+    start_block_height: int = setting(
+        0, "First block of the event monitor; 0 = its cursor, else the latest final block.", roles=(B, M), ge=0
+    )
+    scan_interval_seconds: float = setting(
+        1.0, "Pause of the event monitor at the head of the chain.", unit="seconds", roles=(B, M), gt=0, le=60, allow_inf_nan=False
+    )
+    event_standard: str = setting("near-offshore", "Name of the event standard in the contract's logs.", roles=(B, M, E))
+
+    docker_image: str = setting("rust:1.75", "Base image from which the builder image is made.", roles=(C,))
+    builder_image: str = setting("offchainvm-builder", "Image that builds run in; `make builder-image` makes it.", roles=(C,))
+    docker_runtime: str = setting("", "Container runtime of builds, e.g. runsc; empty = the engine's default.", roles=(C,))
+    compile_timeout_seconds: int = setting(300, "Longest build.", unit="seconds", roles=(B, C), ge=1, le=3600)
+    compile_memory_limit_mb: int = setting(2048, "Memory of a build.", unit="MiB", roles=(C,), ge=512)
+    compile_cpu_limit: float = setting(2.0, "Processors of a build.", unit="CPUs", roles=(C,), gt=0, allow_inf_nan=False)
+    build_disk_mb: int = setting(2048, "Disk (in memory) of a build's target folder.", unit="MiB", roles=(C,), ge=64)
+    source_mirror_url: str = setting(
+        "",
+        "Base that replaces https://github.com/ when cloning; `file://DIR` = bare repositories owner/name.git.",
+        roles=(B, C),
+        pattern=r"^$|^(https?|file)://",
+        may_hold_secret=True,
+    )
+    require_lockfile: bool = setting(False, "Refuse repositories without a Cargo.lock.", roles=(C,))
+    verify_builds: Literal["off", "warn", "require"] = setting("off", "Build twice and compare: off, warn or require.", roles=(C,))
+
+    default_max_instructions: int = setting(
+        10_000_000_000, "Instructions of a request that names none.", unit="instructions", roles=(B, M, E), ge=1
+    )
+    default_max_memory_mb: int = setting(128, "Memory of a request that names none.", unit="MiB", roles=(B, M, E), ge=1, le=4096)
+    default_max_execution_seconds: int = setting(60, "Time of a request that names none.", unit="seconds", roles=(B, M, E), ge=1)
+    max_instructions: int = setting(100_000_000_000, "Most instructions that any request gets.", unit="instructions", roles=(B, M, E), ge=1)
+    max_memory_mb: int = setting(512, "Most memory that any request gets.", unit="MiB", roles=(B, M, E), ge=1, le=4096)
+    max_execution_seconds: int = setting(120, "Longest time that any request gets.", unit="seconds", roles=(B, M, C, E), ge=1, le=3600)
+    wasm_runtime: Literal["wasmtime", "wasmer"] = setting("wasmtime", "Engine of executions: wasmtime or wasmer.", roles=(E,))
+    wasmer_python: Folder | None = setting(None, "A Python 3.10 with wasmer, where this one has none.", roles=(E,))
+    metering: Literal["injected", "native"] = setting("native", "How instructions are counted: native or injected.", roles=(E,))
+    wasm_cache_max_mb: int = setting(1024, "Disk cache of modules and of their native code.", unit="MiB", roles=(E,), ge=16)
+
+    resolves_per_transaction: int = setting(10, "Resolves batched in one transaction of a full-access key.", roles=(R,), ge=1, le=100)
+    key_window: int = setting(8, "Transactions of one key in flight; 1 = the careful mode.", roles=(R,), ge=1, le=64)
+    resolve_gas_tgas: int = setting(30, "Gas attached to one resolve.", unit="TGas", roles=(R,), ge=5, le=300)
+
+    @property
+    def effective_broker_url(self) -> str:
+        return self.broker_url or self.redis_url
+
+    @property
+    def node_name(self) -> str:
+        """WORKER_ID, or a random name that stays the same for this process."""
+        return self.worker_id or _RANDOM_NAME
+
+    @property
+    def operator_keys(self) -> tuple[SecretStr, ...]:
+        """All keys of the operator, each once, the single one first."""
+        keys = {key.get_secret_value(): key for key in (self.operator_private_key, *self.operator_private_keys)}
+        return tuple(key for value, key in keys.items() if value)
+
+    @property
+    def limit_defaults(self) -> ResourceLimits:
+        """What a request gets where it names no limit of its own."""
+        return ResourceLimits(
+            max_instructions=self.default_max_instructions,
+            max_memory_mb=self.default_max_memory_mb,
+            max_execution_seconds=self.default_max_execution_seconds,
+        )
+
+
+_RANDOM_NAME = str(uuid.uuid4())
+
+
+def setting_table() -> list[SettingInfo]:
+    """Every setting in the order of ``Settings``: the source of the documentation and of ``.env.example``."""
+    return [_row(name, field) for name, field in Settings.model_fields.items()]
+
+
+def _row(name: str, field: FieldInfo) -> SettingInfo:
+    extra: Any = field.json_schema_extra
+    secret = extra["secret"] or "Secret" in str(field.annotation) or "Secret" in str(field.metadata)
+    return SettingInfo(
+        name=name.upper(),
+        default="" if isinstance(field.default, SecretStr) else _default_text(field.default),
+        unit=extra["unit"],
+        roles=tuple(Role(role) for role in extra["roles"]),
+        required=extra["required"],
+        secret=secret,
+        help=field.description or "",
+    )
+
+
+def _default_text(default: Any) -> str:
+    if default in (None, ()):
+        return ""
+    return str(default).lower() if isinstance(default, bool) else str(default)
