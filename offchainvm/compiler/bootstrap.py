@@ -137,18 +137,18 @@ def _debootstrap(root: Path, mirror: str, packages: Sequence[str], say: Say) -> 
     if _quiet(["unshare", "--mount", "true"]):
         command = ["unshare", "--mount", *command]
     say(f"Making a Debian {SUITE} root file system with {', '.join(packages[:3])} … (about a minute)")
-    process = subprocess.Popen(
+    with subprocess.Popen(
         command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
-    )
-    try:
-        last = _show_progress(process, say)
-        if process.wait() != 0:
-            raise _missing(f"debootstrap failed: {last}.", "Check that the Debian mirror can be reached.")
-    finally:
-        process.kill()
-        process.wait()
-        for mounted in (path for path in (root / "proc", root / "sys") if path.is_mount()):
-            _quiet(["umount", "--lazy", str(mounted)])
+    ) as process:
+        try:
+            last = _show_progress(process, say)
+            if process.wait() != 0:
+                raise _missing(f"debootstrap failed: {last}.", "Check that the Debian mirror can be reached.")
+        finally:
+            process.kill()
+            process.wait()
+            for mounted in (path for path in (root / "proc", root / "sys") if path.is_mount()):
+                _quiet(["umount", "--lazy", str(mounted)])
 
 
 def _show_progress(process: subprocess.Popen[str], say: Say) -> str:

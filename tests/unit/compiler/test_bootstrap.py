@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import tarfile
 from pathlib import Path
@@ -54,6 +55,18 @@ def test_without_root_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
 
     with pytest.raises(Unavailable, match="root"), debian_archive(say=print, mirror="https://mirror.example/debian"):
         pass
+
+
+def test_a_debootstrap_that_fails_is_told_in_its_own_words_and_leaves_no_pipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = tmp_path / "debootstrap"
+    program.write_text("#!/bin/sh\necho I: Retrieving\necho E: no space left on the mirror\nexit 1\n")
+    program.chmod(0o755)
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+
+    with pytest.raises(Unavailable, match="no space left on the mirror"), debian_archive(say=print, mirror="https://mirror.example/debian"):
+        pass
+    gc.collect()  # an open pipe would warn here, and a warning is an error
 
 
 def make_tree(root: Path, names: list[str]) -> None:
