@@ -31,7 +31,7 @@ _REQUEST_SECONDS = 5.0
 
 @dataclass(frozen=True)
 class CheckResult:
-    """One named check: ``detail`` says what is wrong, ``remedy`` what to do; both empty when ``ok``."""
+    """One named check: ``detail`` says what is wrong, or worth to know, ``remedy`` what to do when it is not ``ok``."""
 
     name: str
     ok: bool
@@ -66,7 +66,10 @@ def touch(name: str) -> None:
 
 
 def add_check(name: str, check: Callable[[], object]) -> None:
-    """Part of *ready*: ``check`` returns when all is well, and raises what is wrong (OffchainVMError brings its remedy)."""
+    """Part of *ready*: ``check`` returns when all is well, and raises what is wrong (OffchainVMError brings its remedy).
+
+    A text that it returns is shown as the check's detail.
+    """
     _checks[name] = check
 
 
@@ -91,12 +94,12 @@ def _loop_result(name: str, age_seconds: float) -> CheckResult:
 
 def _run(name: str, check: Callable[[], object]) -> CheckResult:
     try:
-        check()
+        found = check()
     except OffchainVMError as error:
         return CheckResult(name, ok=False, detail=error.sentence, remedy=error.remedy)
     except Exception as error:  # a check that breaks is a check that failed
         return CheckResult(name, ok=False, detail=f"The check broke: {type(error).__name__}.", remedy="See the log of this process.")
-    return CheckResult(name, ok=True)
+    return CheckResult(name, ok=True, detail=found if isinstance(found, str) else "")
 
 
 class HealthServer:

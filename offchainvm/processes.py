@@ -41,10 +41,12 @@ def die_with_parent(signal_number: int = signal.SIGKILL, *, parent: int | None =
         os.kill(os.getpid(), signal_number)
 
 
-def prctl(option: int, value: int) -> None:
-    """prctl(2) with one argument; nothing where the system has none."""
-    if sys.platform == "linux":
-        _libc.prctl(option, value, 0, 0, 0)
+def prctl(option: int, *arguments: int) -> bool:
+    """prctl(2); False where the system refuses it, or has none."""
+    if sys.platform != "linux":
+        return False
+    four = (*arguments, 0, 0, 0, 0)[:4]
+    return bool(_libc.prctl(option, *map(ctypes.c_ulong, four)) == 0)
 
 
 def forget_environment_variable(name: str) -> None:

@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 from offchainvm.engine.confine import isolate, limit_resources
 from offchainvm.engine.limits import MIB, Limits
 from offchainvm.engine.protocol import CONTROL_BYTES_MAX, ProtocolError, encode, receive
+from offchainvm.engine.system_calls import forbid_other_calls
 from offchainvm.errors import ExecutionError, Status
 
 STALE = "stale"
@@ -67,6 +68,7 @@ def _frame(channel: socket.socket, job: dict[str, Any], descriptors: list[int], 
 def _compile(channel: socket.socket, job: dict[str, Any]) -> bytes:
     from offchainvm.engine import module, wasmtime_engine  # noqa: PLC0415 - the zygote has loaded them
 
+    forbid_other_calls()
     _, (untrusted_wasm,) = receive(channel, max_bytes=job["module_bytes"])
     info = module.check_module(untrusted_wasm)
     native = wasmtime_engine.compile_module(untrusted_wasm, metering=job["metering"])
@@ -84,10 +86,13 @@ def _run(channel: socket.socket, job: dict[str, Any], descriptors: list[int], re
     from offchainvm.engine import guest, wasmtime_engine  # noqa: PLC0415 - the zygote has loaded them
 
     processor_ms = time.process_time() * 1000
-    head, (untrusted_input,) = receive(channel, max_bytes=job["input_bytes"])
     try:
         module = wasmtime_engine.load(f"/proc/self/fd/{descriptors[1]}", metering=job["metering"])
     except wasmtime_engine.StaleNativeCode:
+        module = None
+    forbid_other_calls()
+    head, (untrusted_input,) = receive(channel, max_bytes=job["input_bytes"])
+    if module is None:
         return encode({"status": STALE}, b"", b"")
     work = guest.Job(
         entry=head["entry"],

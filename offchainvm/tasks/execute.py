@@ -8,8 +8,9 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from offchainvm import logs
+from offchainvm import health, logs
 from offchainvm.app import app
+from offchainvm.engine import probe
 from offchainvm.engine.base import ExecutionRequest, ExecutionResult, Executor
 from offchainvm.engine.limits import MIB, Limits
 from offchainvm.errors import RETRIES, ExecutionError, JobCode, JobError, OffchainVMError, SettingsError, Unavailable
@@ -161,7 +162,19 @@ def prepare(_app: Any, settings: Settings) -> None:
     problems = rooms.engine_problems(settings)
     if problems:
         raise SettingsError(problems)
+    health.add_check("guest confinement", _confinement)
+    _confinement()
     execute_jobs.time_limit = settings.max_execution_seconds + 2 * GRACE_SECONDS
+
+
+@functools.cache
+def _confinement() -> str:
+    """What the health check tells; never a reason not to work, since each guest is still held by the engine itself."""
+    try:
+        return probe.report()
+    except OffchainVMError as error:
+        log.warning("This host does not hold guests as it should.", action="probe_confinement", reason=str(error))
+        return str(error)
 
 
 @functools.cache

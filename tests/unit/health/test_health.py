@@ -39,9 +39,11 @@ def test_a_failed_check_brings_its_remedy() -> None:
 
     health.add_check("redis", redis_away)
     health.add_check("disk", lambda: True)
+    health.add_check("kernel", lambda: "old, but it works")
     assert [(check.name, check.ok, check.detail, check.remedy) for check in health.ready()] == [
         ("redis", False, "Redis does not answer.", "Start it."),
         ("disk", True, "", ""),
+        ("kernel", True, "old, but it works", ""),
     ]
 
 
