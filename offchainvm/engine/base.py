@@ -9,13 +9,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
 
+from offchainvm.engine.cancellation import Cancellation
 from offchainvm.engine.limits import Limits
 from offchainvm.errors import ExecutionError, Status
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-__all__ = ["ExecutionRequest", "ExecutionResult", "Executor", "Limits"]
+__all__ = ["Cancellation", "ExecutionRequest", "ExecutionResult", "Executor", "Limits"]
 
 
 @dataclass(frozen=True)
@@ -72,8 +73,8 @@ class Executor(ABC):
     """Runs modules. One job at a time; a context manager."""
 
     @abstractmethod
-    def execute(self, module: Path, request: ExecutionRequest) -> ExecutionResult:
-        """Run the module in the file ``module``.
+    def execute(self, module: Path, request: ExecutionRequest, *, cancellation: Cancellation | None = None) -> ExecutionResult:
+        """Run the module in the file ``module``, until it ends or ``cancellation`` ends it (status CANCELLED).
 
         Whatever the module does is a status of the result, never an exception.
         """

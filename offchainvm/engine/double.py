@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from offchainvm.engine.base import ExecutionRequest, ExecutionResult, Executor
+from offchainvm.engine.base import Cancellation, ExecutionRequest, ExecutionResult, Executor
 from offchainvm.errors import Status
 
 Answer = bytes | ExecutionResult | Callable[[ExecutionRequest], "bytes | ExecutionResult"]
@@ -26,9 +26,11 @@ class FakeExecutor(Executor):
         self.requests: list[tuple[str, ExecutionRequest]] = []
         self.closed = False
 
-    def execute(self, module: Path, request: ExecutionRequest) -> ExecutionResult:
+    def execute(self, module: Path, request: ExecutionRequest, *, cancellation: Cancellation | None = None) -> ExecutionResult:
         sha256 = hashlib.sha256(module.read_bytes()).hexdigest()
         self.requests.append((sha256, request))
+        if cancellation is not None and cancellation.cancelled:
+            return ExecutionResult(status=Status.CANCELLED, limits=request.limits, module_sha256=sha256, engine="fake")
         answer = self.answers.get(sha256, self.default)
         answer = answer(request) if callable(answer) else answer
         if isinstance(answer, bytes):

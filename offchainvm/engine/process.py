@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import offchainvm
+from offchainvm.engine.cancellation import Cancellation
 from offchainvm.engine.protocol import CONTROL_BYTES_MAX, ProtocolError, encode, receive
 
 _START_SECONDS = 60.0
@@ -39,7 +40,8 @@ class ZygoteLost(Exception):
 class Ending:
     """How a child ended: its frame (empty when it left none), and what the zygote saw.
 
-    ``exit_code`` is negative for a signal; ``killed``: its time was over. ``known_*`` are the counts of its last slice.
+    ``exit_code`` is negative for a signal; ``killed``: its time was over; ``cancelled``: somebody wished so.
+    ``known_*`` are the counts of its last slice.
     """
 
     head: dict[str, Any]
@@ -48,6 +50,7 @@ class Ending:
     wall_ms: float
     cpu_ms: float | None = None
     killed: bool = False
+    cancelled: bool = False
     known_instructions: int = 0
     known_memory_bytes: int = 0
 
@@ -84,12 +87,22 @@ class ZygoteProcess:
     def alive(self) -> bool:
         return self._process.poll() is None
 
-    def run(self, job: dict[str, Any], head: dict[str, Any], body: bytes, *, descriptors: Sequence[int], max_bytes: int) -> Ending:
+    def run(
+        self,
+        job: dict[str, Any],
+        head: dict[str, Any],
+        body: bytes,
+        *,
+        descriptors: Sequence[int],
+        max_bytes: int,
+        cancellation: Cancellation | None = None,
+    ) -> Ending:
         """One child: gets ``head`` and ``body``, gives one frame of at most ``max_bytes``.
 
         Raises:
             ZygoteLost: this zygote cannot be used any more.
         """
+        cancellation = cancellation or Cancellation()
         self._settle()
         started = time.monotonic()
         self._answer_due = deadline = started + job["wall_seconds"] + _ANSWER_SECONDS
@@ -97,7 +110,9 @@ class ZygoteProcess:
         with ours:
             with theirs:
                 self._ask(job, [theirs.fileno(), *descriptors])
-            untrusted_frame = _exchange(ours, encode(head, body), max_bytes=max_bytes, deadline=deadline)
+            # The zygote ends a child whose channel nobody listens to any more.
+            with cancellation.stopping(lambda: _hang_up(ours)):
+                untrusted_frame = _exchange(ours, encode(head, body), max_bytes=max_bytes, deadline=deadline)
         if untrusted_frame is not None:
             # The child's end, some 2 ms of the kernel's work, is not waited for: the answer is read before the next job.
             return Ending(*untrusted_frame, exit_code=0, wall_ms=(time.monotonic() - started) * 1000)
@@ -106,7 +121,8 @@ class ZygoteProcess:
             head={},
             blobs=[],
             exit_code=seen["exit"],
-            killed=seen["killed"],
+            killed=seen["killed"] and not cancellation.cancelled,
+            cancelled=cancellation.cancelled,
             known_instructions=seen["instructions"],
             known_memory_bytes=seen["memory_bytes"],
             wall_ms=seen["wall_ms"],
@@ -165,6 +181,11 @@ def _exchange(channel: socket.socket, frame: bytes, *, max_bytes: int, deadline:
         return receive(channel, max_bytes=max_bytes, deadline=deadline)
     except (ProtocolError, OSError):
         return None
+
+
+def _hang_up(channel: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        channel.shutdown(socket.SHUT_RDWR)
 
 
 def _start(control_fd: int, metering: str) -> subprocess.Popen[bytes]:

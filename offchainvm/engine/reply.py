@@ -14,6 +14,8 @@ _MESSAGE_CHARACTERS_MAX = 500
 
 def result_of(ending: Ending, limits: Limits, **about: Any) -> ExecutionResult:
     """The result of one run; ``about`` are fields that the supervisor knows itself."""
+    if ending.cancelled:
+        return _without_frame(Status.CANCELLED, "The execution was cancelled by this worker.", ending, limits, about)
     if ending.killed:
         text = f"The program ran longer than {limits.wall_seconds:g} s, the limit, and had to be stopped."
         return _without_frame(Status.TIMEOUT, text, ending, limits, about)

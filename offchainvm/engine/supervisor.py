@@ -13,6 +13,7 @@ from typing import Any
 from offchainvm.engine.artifacts import Artifact, Artifacts
 from offchainvm.engine.base import ExecutionRequest, ExecutionResult, Executor
 from offchainvm.engine.cache import NativeCache
+from offchainvm.engine.cancellation import Cancellation
 from offchainvm.engine.child import STALE
 from offchainvm.engine.identity import CONFIGURATION, ENGINE, engine_version, meter_version
 from offchainvm.engine.limits import MIB, CompileLimits, ModuleLimits
@@ -61,7 +62,7 @@ class Supervisor(Executor):
         self._zygote: ZygoteProcess | None = None
         self._lock = threading.Lock()
 
-    def execute(self, module: Path, request: ExecutionRequest) -> ExecutionResult:
+    def execute(self, module: Path, request: ExecutionRequest, *, cancellation: Cancellation | None = None) -> ExecutionResult:
         """Run the module in the file ``module``; see ``Executor.execute``.
 
         Raises:
@@ -71,7 +72,7 @@ class Supervisor(Executor):
         sha256 = hashlib.sha256(untrusted_wasm).hexdigest()
         with self._lock:
             try:
-                return self._execute(untrusted_wasm, sha256, request)
+                return self._execute(untrusted_wasm, sha256, request, cancellation or Cancellation())
             except ExecutionError as error:
                 return self._failed(error, sha256, request)
             except ZygoteLost as error:
@@ -83,19 +84,19 @@ class Supervisor(Executor):
             self._drop_zygote()
             self._artifacts.close()
 
-    def _execute(self, untrusted_wasm: bytes, sha256: str, request: ExecutionRequest) -> ExecutionResult:
+    def _execute(self, untrusted_wasm: bytes, sha256: str, request: ExecutionRequest, cancellation: Cancellation) -> ExecutionResult:
         zygote = self._running_zygote()
         key = self._key(sha256)
         artifact = self._artifact(key)
         compile_ms, cache_hit = 0.0, artifact is not None
         if artifact is None:
-            artifact, compile_ms = self._compile(zygote, key, untrusted_wasm)
-        ending = self._run(zygote, artifact, request)
+            artifact, compile_ms = self._compile(zygote, key, untrusted_wasm, cancellation)
+        ending = self._run(zygote, artifact, request, cancellation)
         if ending.head.get("status") == STALE and cache_hit:
             self._artifacts.discard(key)
             self._cache.discard(key)
-            artifact, compile_ms = self._compile(zygote, key, untrusted_wasm)
-            cache_hit, ending = False, self._run(zygote, artifact, request)
+            artifact, compile_ms = self._compile(zygote, key, untrusted_wasm, cancellation)
+            cache_hit, ending = False, self._run(zygote, artifact, request, cancellation)
         about = self._about(sha256, compile_ms=compile_ms, cache_hit=cache_hit)
         return result_of(ending, request.limits, **about)
 
@@ -137,7 +138,7 @@ class Supervisor(Executor):
             artifact = self._artifacts.put(key, *found)
         return artifact
 
-    def _compile(self, zygote: ZygoteProcess, key: str, untrusted_wasm: bytes) -> tuple[Artifact, float]:
+    def _compile(self, zygote: ZygoteProcess, key: str, untrusted_wasm: bytes, cancellation: Cancellation) -> tuple[Artifact, float]:
         limits = self._compile_limits
         if len(untrusted_wasm) > (most := ModuleLimits().module_bytes):
             raise ExecutionError(Status.MODULE_TOO_COMPLEX, f"The module has {len(untrusted_wasm)} bytes; the limit is {most}.")
@@ -149,12 +150,12 @@ class Supervisor(Executor):
             "module_bytes": len(untrusted_wasm),
         }
         started = time.monotonic()
-        ending = zygote.run(job, {}, untrusted_wasm, descriptors=(), max_bytes=_NATIVE_BYTES_MAX)
+        ending = zygote.run(job, {}, untrusted_wasm, descriptors=(), max_bytes=_NATIVE_BYTES_MAX, cancellation=cancellation)
         native = _compiled(ending, limits)
         self._cache.put(key, ending.head, native)
         return self._artifacts.put(key, ending.head, native), (time.monotonic() - started) * 1000
 
-    def _run(self, zygote: ZygoteProcess, artifact: Artifact, request: ExecutionRequest) -> Ending:
+    def _run(self, zygote: ZygoteProcess, artifact: Artifact, request: ExecutionRequest, cancellation: Cancellation) -> Ending:
         limits = request.limits
         if artifact.head["memory_min_bytes"] > limits.memory_bytes:
             needed = artifact.head["memory_min_bytes"]
@@ -170,7 +171,7 @@ class Supervisor(Executor):
         }
         head = {**_entry(artifact.head), "environment": dict(request.environment), "limits": vars(limits)}
         most = limits.output_bytes + limits.stderr_bytes
-        return zygote.run(job, head, request.input, descriptors=(artifact.descriptor,), max_bytes=most)
+        return zygote.run(job, head, request.input, descriptors=(artifact.descriptor,), max_bytes=most, cancellation=cancellation)
 
 
 def _entry(head: Mapping[str, Any]) -> dict[str, Any]:
@@ -181,8 +182,10 @@ def _compiled(ending: Ending, limits: CompileLimits) -> bytes:
     """The native code that a compilation made.
 
     Raises:
-        ExecutionError: compile_timeout, compile_resource_limit, or what the module's checks found.
+        ExecutionError: cancelled, compile_timeout, compile_resource_limit, or what the module's checks found.
     """
+    if ending.cancelled:
+        raise ExecutionError(Status.CANCELLED, "The execution was cancelled by this worker while its module was compiled.")
     if ending.killed:
         raise ExecutionError(Status.COMPILE_TIMEOUT, f"The module took longer than {limits.wall_seconds:g} s to compile, the limit.")
     if ending.exit_code != 0 or not ending.head:

@@ -117,9 +117,9 @@ class Zygote:
         # A child that died while it stood by is found out below, by its exit status.
         with contextlib.suppress(OSError):
             socket.send_fds(child.channel, [json.dumps({**job, "started": started}).encode()], descriptors)
+        killed = self._wait(child, descriptors[0], started + job["wall_seconds"] + KILL_GRACE_SECONDS)
         for descriptor in descriptors:
             os.close(descriptor)
-        killed = self._wait(child, started + job["wall_seconds"] + KILL_GRACE_SECONDS)
         exit_code, cpu_ms = child.reap()
         instructions, memory_bytes = _PROGRESS.unpack(self._progress[: _PROGRESS.size])
         return {
@@ -131,11 +131,11 @@ class Zygote:
             "cpu_ms": cpu_ms,
         }
 
-    def _wait(self, child: _Child, deadline: float) -> bool:
-        """Until the child is gone, the deadline passed, or the supervisor went away; whether the child had to be killed."""
+    def _wait(self, child: _Child, channel: int, deadline: float) -> bool:
+        """Until the child is gone, the deadline passed, or nobody listens to its channel; whether the child had to be killed."""
         poll = select.poll()
         poll.register(child.alive, select.POLLIN)
-        poll.register(self._control, select.POLLHUP | select.POLLRDHUP)
+        poll.register(channel, select.POLLRDHUP)
         events = poll.poll(max(0, math.ceil((deadline - time.monotonic()) * 1000)))
         # Also when it is gone: what it may have left in its group goes with it.
         child.kill()

@@ -11,9 +11,9 @@ from pydantic import ValidationError
 from offchainvm import health, logs
 from offchainvm.app import app
 from offchainvm.engine import probe
-from offchainvm.engine.base import ExecutionRequest, ExecutionResult, Executor
+from offchainvm.engine.base import Cancellation, ExecutionRequest, ExecutionResult, Executor
 from offchainvm.engine.limits import MIB, Limits
-from offchainvm.errors import RETRIES, ExecutionError, JobCode, JobError, OffchainVMError, SettingsError, Unavailable
+from offchainvm.errors import RETRIES, ExecutionError, JobCode, JobError, OffchainVMError, SettingsError, Status, Unavailable
 from offchainvm.jobs.record import Claim, Job, Stage, ToCompile, ToResolve, Transition
 from offchainvm.jobs.store import JobStore
 from offchainvm.models import CodeSource, ExecutionResponse, ResourcesUsed
@@ -39,15 +39,25 @@ class ExecuteWork:
         self._modules = modules
         self._executor = executor
         self._chain = chain
+        self._in_hand: tuple[Claim, Cancellation] | None = None
 
-    def __call__(self, claim: Claim) -> Transition:
-        job = claim.job
+    def __call__(self, claim: Claim) -> Transition | None:
+        job, cancellation = claim.job, Cancellation()
+        self._in_hand = claim, cancellation
         try:
             module = self._module_of(job)
         except JobError as error:
             return self._to_compile(job, error)
         request = ExecutionRequest(input=self._input_of(job).encode(), limits=_limits_of(job), environment=self._chain.environment_of(job))
-        return _answer(job, self._executor.execute(module.path, request))
+        result = self._executor.execute(module.path, request, cancellation=cancellation)
+        if result.status is Status.CANCELLED:
+            return None
+        return _answer(job, result)
+
+    def abandon(self, claim: Claim) -> None:
+        """Called from another thread when the claim is lost: its guest, should it run, is ended at once."""
+        if self._in_hand is not None and self._in_hand[0] is claim:
+            self._in_hand[1].cancel()
 
     def _module_of(self, job: Job) -> CachedModule:
         if job.source_key is None:
@@ -194,6 +204,7 @@ def _runner() -> StageRunner:
         work=work,
         owner=rooms.owner(settings),
         hard_limit_seconds=settings.max_execution_seconds + GRACE_SECONDS,
+        on_lost=work.abandon,
     )
 
 

@@ -22,6 +22,7 @@ SLOW_SECONDS = 1.0
 class _InHand:
     claim: Claim
     on_slow: Callable[[], None]
+    on_lost: Callable[[], None]
     started: float = field(default_factory=time.monotonic)
     renewed: float = field(default_factory=time.monotonic)
     told_slow: bool = False
@@ -29,7 +30,7 @@ class _InHand:
 
 
 class LeaseKeeper:
-    """Renews the lease of the claim in hand, and says once when its job is slow.
+    """Renews the lease of the claim in hand, and says once when its job is slow, and when it is another worker's by now.
 
     Renewal stops at the stage's hard limit: work that is frozen must not keep its job for ever.
     """
@@ -42,12 +43,15 @@ class LeaseKeeper:
         self._thread: threading.Thread | None = None
 
     @contextmanager
-    def keeping(self, claim: Claim, on_slow: Callable[[], None]) -> Iterator[None]:
-        """Keep ``claim`` while the block runs; call ``on_slow`` once when it runs for longer than a second."""
+    def keeping(self, claim: Claim, *, on_slow: Callable[[], None], on_lost: Callable[[], None]) -> Iterator[None]:
+        """Keep ``claim`` while the block runs; call ``on_slow`` once when it runs for longer than a second.
+
+        ``on_lost`` is called once when the claim is lost: nothing that the work finds out will be written any more.
+        """
         if self._thread is None:  # not in the constructor: a pool process forks after it
             self._thread = threading.Thread(target=self._tick, name="lease", daemon=True)
             self._thread.start()
-        self._in_hand = _InHand(claim, on_slow)
+        self._in_hand = _InHand(claim, on_slow, on_lost)
         try:
             yield
         finally:
@@ -73,3 +77,6 @@ class LeaseKeeper:
             return
         job.lost = not self._store.renew(job.claim, lease_seconds=self._lease_seconds)
         job.renewed = now
+        if job.lost:
+            log.warning("The lease is lost; the work on its job is ended.", action="lose_lease", data_id=job.claim.data_id)
+            job.on_lost()

@@ -45,19 +45,32 @@ class StageMessage(Wire):
 
 
 class Work(Protocol):
-    """What a stage brings: from a claimed job to its next step; None where the job waits parked."""
+    """What a stage brings: from a claimed job to its next step; None where the job waits parked, or is not ours any more."""
 
     def __call__(self, claim: Claim) -> Transition | None: ...
 
 
 class StageRunner:
-    """Runs one stage's work over the jobs of a message, one after the other."""
+    """Runs one stage's work over the jobs of a message, one after the other.
 
-    def __init__(self, *, stage: Stage, store: JobStore, work: Work, owner: str, hard_limit_seconds: float) -> None:
+    ``on_lost`` is told, from another thread, that the work on a claim may stop: its result will be refused.
+    """
+
+    def __init__(
+        self,
+        *,
+        stage: Stage,
+        store: JobStore,
+        work: Work,
+        owner: str,
+        hard_limit_seconds: float,
+        on_lost: Callable[[Claim], None] = lambda _: None,
+    ) -> None:
         self._stage = stage
         self._store = store
         self._work = work
         self._owner = owner
+        self._on_lost = on_lost
         self._keeper = LeaseKeeper(store, lease_seconds=LEASE_SECONDS, hard_limit_seconds=hard_limit_seconds)
 
     def run(self, untrusted_message: dict[str, Any]) -> None:
@@ -79,7 +92,8 @@ class StageRunner:
         claim = self._store.claim(data_id, self._stage, owner=self._owner, lease_seconds=LEASE_SECONDS)
         if claim is None:
             return
-        with logs.bound(data_id=data_id, request_id=claim.job.request_id, stage=self._stage.value), self._keeper.keeping(claim, on_slow):
+        keeping = self._keeper.keeping(claim, on_slow=on_slow, on_lost=lambda: self._on_lost(claim))
+        with logs.bound(data_id=data_id, request_id=claim.job.request_id, stage=self._stage.value), keeping:
             step = self._next_step(claim)
             if step is not None and not self._commit(claim, step):
                 log.warning("Another worker has this job by now; this result is dropped.", action="fence_out")

@@ -18,7 +18,7 @@ import psutil
 import pytest
 import wasmtime
 
-from offchainvm.engine.base import ExecutionRequest, Limits
+from offchainvm.engine.base import Cancellation, ExecutionRequest, Limits
 from offchainvm.engine.limits import MIB, CompileLimits
 from offchainvm.engine.supervisor import Supervisor
 from offchainvm.errors import SettingsError, Status
@@ -154,6 +154,34 @@ def test_a_child_that_died_while_it_stood_by_costs_one_engine_crash(supervisor, 
     os.kill(child, signal.SIGKILL)
     assert supervisor.execute(path, request).status is Status.ENGINE_CRASH
     assert supervisor.execute(path, request).ok
+
+
+@pytest.mark.parametrize("name", ["running", "compiling", "not begun"])
+def test_a_cancelled_execution_ends_at_once_and_the_next_one_runs(supervisor, module, name):
+    supervisor.execute(module(ANSWER), ExecutionRequest(b"", LIMITS))
+    zygote, endless, cancellation = zygote_pid(supervisor), module(LOOP), Cancellation()
+    if name == "compiling":
+        ifs = "(if (local.get 0) (then (local.set 0 (i32.const 7))))" * 99_000
+        endless = module(f'(module (func (export "_start") (local i32) {ifs}))')
+    canceller = threading.Timer(0 if name == "not begun" else 0.2, cancellation.cancel)
+    canceller.start()
+    if name == "not begun":
+        canceller.join()
+    limits = Limits(instructions=10**15, memory_bytes=MIB, wall_seconds=600)
+    result = supervisor.execute(endless, ExecutionRequest(b"", limits), cancellation=cancellation)
+    canceller.join()
+    assert (result.status, result.instructions_exact) == (Status.CANCELLED, name != "running")
+    assert (result.instructions_used > 0) is (name == "running")
+    assert supervisor.execute(module(ANSWER), ExecutionRequest(b"", LIMITS), cancellation=Cancellation()).ok
+    assert zygote_pid(supervisor) == zygote
+    assert len(family(supervisor)) == 2
+
+
+def test_a_cancellation_that_comes_too_late_ends_nothing(supervisor, module):
+    cancellation = Cancellation()
+    assert supervisor.execute(module(ANSWER), ExecutionRequest(b"", LIMITS), cancellation=cancellation).ok
+    cancellation.cancel()
+    assert supervisor.execute(module(ANSWER), ExecutionRequest(b"", LIMITS)).ok
 
 
 def test_native_code_is_compiled_once_for_all_processes(supervisor, module, tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import threading
 from pathlib import Path
 
 import pytest
@@ -25,9 +26,22 @@ class OneResult(Executor):
         self.result = dataclasses.replace(ExecutionResult(status=Status.OK, limits=LIMITS), **fields)
         self.requests = []
 
-    def execute(self, module, request):
+    def execute(self, module, request, *, cancellation=None):
         self.requests.append((module, request))
         return self.result
+
+
+class Endless(Executor):
+    """Runs until it is cancelled, as a guest in a loop does."""
+
+    def __init__(self):
+        self.began, self.ended = threading.Event(), threading.Event()
+
+    def execute(self, module, request, *, cancellation=None):
+        with cancellation.stopping(self.ended.set):
+            self.began.set()
+            assert self.ended.wait(20)
+        return ExecutionResult(status=Status.CANCELLED, limits=request.limits)
 
 
 class Modules:
@@ -108,6 +122,19 @@ def test_an_engine_crash_is_raised_while_it_may_be_repeated_and_told_after(work_
     with pytest.raises(ExecutionError):
         work_of(executor)(make_claim(attempt=0))
     assert response_of(work_of(executor)(make_claim(attempt=1)))["resources_used"]["time_seconds"] == 3
+
+
+def test_the_guest_of_a_lost_claim_is_ended_and_nothing_is_answered(work_of, make_claim):
+    executor, claim, steps = Endless(), make_claim(), []
+    work = work_of(executor)
+    working = threading.Thread(target=lambda: steps.append(work(claim)))
+    working.start()
+    assert executor.began.wait(20)
+    work.abandon(make_claim())
+    assert not executor.ended.is_set()
+    work.abandon(claim)
+    working.join(20)
+    assert steps == [None]
 
 
 def test_the_bytes_of_the_record_are_asked_for(work_of, make_claim, store):

@@ -41,6 +41,10 @@ def keeper(store: Any, *, hard_limit_seconds: float = 60) -> LeaseKeeper:
     return LeaseKeeper(store, lease_seconds=LEASE_SECONDS, hard_limit_seconds=hard_limit_seconds)
 
 
+def nothing() -> None:
+    """What a test does not ask about."""
+
+
 def wait_for(true: Callable[[], object]) -> None:
     deadline = time.monotonic() + 10
     while not true():
@@ -50,7 +54,7 @@ def wait_for(true: Callable[[], object]) -> None:
 
 def test_the_lease_is_renewed_while_the_work_runs_and_not_after(make_claim: Callable[..., Claim]) -> None:
     store = Store()
-    with keeper(store).keeping(make_claim(), lambda: None):
+    with keeper(store).keeping(make_claim(), on_slow=nothing, on_lost=nothing):
         wait_for(lambda: len(store.renewed_at) >= 3)
     time.sleep(0.05)  # a renewal may be under way at the end
     done = len(store.renewed_at)
@@ -60,29 +64,30 @@ def test_the_lease_is_renewed_while_the_work_runs_and_not_after(make_claim: Call
 
 def test_renewal_of_frozen_work_stops_at_the_hard_limit(make_claim: Callable[..., Claim]) -> None:
     store, began = Store(), time.monotonic()
-    with keeper(store, hard_limit_seconds=0.3).keeping(make_claim(), lambda: None):
+    with keeper(store, hard_limit_seconds=0.3).keeping(make_claim(), on_slow=nothing, on_lost=nothing):
         wait_for(lambda: time.monotonic() - began > 0.8)
     assert store.renewed_at
     assert max(store.renewed_at) - began < 0.6
 
 
-def test_a_lost_claim_is_not_renewed_again(make_claim: Callable[..., Claim]) -> None:
-    store = Store(False)
-    with keeper(store).keeping(make_claim(), lambda: None):
-        wait_for(lambda: store.renewed_at)
+def test_a_lost_claim_is_told_once_and_not_renewed_again(make_claim: Callable[..., Claim]) -> None:
+    store, told = Store(True, False), []
+    with keeper(store).keeping(make_claim(), on_slow=nothing, on_lost=lambda: told.append(len(store.renewed_at))):
+        wait_for(lambda: told)
         time.sleep(5 * LEASE_SECONDS)
-    assert len(store.renewed_at) == 1
+    assert told == [2]
+    assert len(store.renewed_at) == 2
 
 
 def test_a_redis_that_is_away_is_asked_again(make_claim: Callable[..., Claim]) -> None:
     store = Store(Unavailable("redis", "away"), RuntimeError("what nobody expected"))
-    with keeper(store).keeping(make_claim(), lambda: None):
+    with keeper(store).keeping(make_claim(), on_slow=nothing, on_lost=nothing):
         wait_for(lambda: len(store.renewed_at) >= 4)
 
 
 def test_a_slow_job_is_told_once(make_claim: Callable[..., Claim]) -> None:
     told: list[float] = []
-    with keeper(Store()).keeping(make_claim(), lambda: told.append(time.monotonic())):
+    with keeper(Store()).keeping(make_claim(), on_slow=lambda: told.append(time.monotonic()), on_lost=nothing):
         wait_for(lambda: told)
         time.sleep(0.1)
     assert len(told) == 1
