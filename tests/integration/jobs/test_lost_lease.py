@@ -1,0 +1,59 @@
+"""A worker that lost its job, with a real guest in the middle of a loop, a real record, and a reconciler that judged it."""
+
+from __future__ import annotations
+
+import threading
+import time
+from types import SimpleNamespace
+
+import psutil
+import wasmtime
+
+from offchainvm.engine.limits import MIB
+from offchainvm.engine.supervisor import Supervisor
+from offchainvm.jobs.record import Stage
+from offchainvm.tasks import lease, stage
+from offchainvm.tasks.execute import ExecuteWork
+from offchainvm.tasks.stage import StageRunner
+
+ENDLESS = '(module (func (export "_start") (loop (br 0))))'
+
+
+def wait_for(true) -> None:
+    deadline = time.monotonic() + 30
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def guest_is_busy(executor: Supervisor) -> bool:
+    return executor._zygote is not None and any(child.cpu_times().user > 0.1 for child in psutil.Process(executor._zygote.pid).children())
+
+
+def lease_is_judged(house, data_id: str) -> bool:
+    """Its lease runs out, and the reconciler looks before the next renewal."""
+    house.redis.zadd("ovm:running", {data_id: 1}, xx=True)
+    return house.reconcile().deaths == 1
+
+
+def test_its_guest_is_ended_at_once_and_the_record_stays_with_the_next_worker(house, tmp_path, monkeypatch):
+    monkeypatch.setattr(stage, "LEASE_SECONDS", 0.3)
+    monkeypatch.setattr(lease, "TICK_SECONDS", 0.02)
+    module = tmp_path / "module.wasm"
+    module.write_bytes(bytes(wasmtime.wat2wasm(ENDLESS)))
+    modules = SimpleNamespace(fetch=lambda *_: SimpleNamespace(path=module))
+    chain = SimpleNamespace(environment_of=lambda _: {})
+    data_id = house.accept(source_key=house.source_key())
+    with Supervisor(cache_folder=tmp_path / "native", cache_max_bytes=MIB) as executor:
+        work = ExecuteWork(store=house.store, modules=modules, executor=executor, chain=chain)
+        runner = StageRunner(stage=Stage.EXECUTE, store=house.store, work=work, owner="w1", hard_limit_seconds=600, on_lost=work.abandon)
+        running = threading.Thread(target=runner.run, args=({"data_ids": [data_id]},))
+        running.start()
+        wait_for(lambda: guest_is_busy(executor))
+        wait_for(lambda: lease_is_judged(house, data_id))
+        theirs = house.claim(data_id, owner="w2")
+        running.join(20)
+        assert not running.is_alive()
+    assert house.store.commit(theirs, house.answer(data_id))
+    job = house.store.get(data_id)
+    assert (job.deaths, job.attempt) == (1, 0)
