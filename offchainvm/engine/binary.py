@@ -16,7 +16,7 @@ MAGIC = b"\0asm"
 CORE_VERSION = b"\x01\x00\x00\x00"
 COMPONENT_VERSION = b"\x0d\x00\x01\x00"
 KINDS = ("func", "table", "memory", "global")
-_VALUE_TYPES = {0x7F: "i32", 0x7E: "i64", 0x7D: "f32", 0x7C: "f64", 0x7B: "v128", 0x70: "funcref", 0x6F: "externref"}
+VALUE_TYPES = {0x7F: "i32", 0x7E: "i64", 0x7D: "f32", 0x7C: "f64", 0x7B: "v128", 0x70: "funcref", 0x6F: "externref"}
 _ORDER = (1, 2, 3, 4, 5, 13, 6, 7, 8, 9, 12, 10, 11)
 
 
@@ -75,6 +75,26 @@ def at_most(what: str, found: int, limit: int) -> int:
     if found > limit:
         raise too_complex(what, found, limit)
     return found
+
+
+def unsigned(value: int) -> bytes:
+    """LEB128."""
+    found = bytearray()
+    while value > 0x7F:
+        found.append(value & 0x7F | 0x80)
+        value >>= 7
+    found.append(value)
+    return bytes(found)
+
+
+def signed(value: int) -> bytes:
+    """Signed LEB128."""
+    found = bytearray()
+    while not -0x40 <= value < 0x40:
+        found.append(value & 0x7F | 0x80)
+        value >>= 7
+    found.append(value & 0x7F)
+    return bytes(found)
 
 
 class Reader:
@@ -165,9 +185,9 @@ def _types(reader: Reader, sections: Sections, limits: ModuleLimits) -> None:
 
 def _value_types(reader: Reader) -> tuple[str, ...]:
     found = reader.take(reader.leb())
-    if not all(byte in _VALUE_TYPES for byte in found):
+    if not all(byte in VALUE_TYPES for byte in found):
         raise ExecutionError(Status.UNSUPPORTED_FEATURE, "The module uses value types that are not supported.")
-    return tuple(_VALUE_TYPES[byte] for byte in found)
+    return tuple(VALUE_TYPES[byte] for byte in found)
 
 
 def _imports(reader: Reader, sections: Sections, limits: ModuleLimits) -> None:
@@ -198,7 +218,7 @@ def _functions(reader: Reader, sections: Sections, limits: ModuleLimits) -> None
 def _tables(reader: Reader, sections: Sections, limits: ModuleLimits) -> None:
     sections.tables = at_most("tables", reader.leb(), limits.tables)
     for _ in range(sections.tables):
-        if reader.byte() not in _VALUE_TYPES:
+        if reader.byte() not in VALUE_TYPES:
             raise ExecutionError(Status.UNSUPPORTED_FEATURE, "The module declares a table that is not supported.")
         sections.table_elements += reader.limits()[0]
     at_most("table elements", sections.table_elements, limits.table_elements)

@@ -11,12 +11,12 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-from offchainvm.engine.binary import CORE_VERSION, MAGIC, Reader, Sections, malformed, read_sections
+from offchainvm.engine.binary import CORE_VERSION, MAGIC, VALUE_TYPES, Reader, Sections, malformed, read_sections, signed, unsigned
 from offchainvm.engine.limits import ModuleLimits
-from offchainvm.engine.meter_code import Names, meter_body, signed, unsigned
+from offchainvm.engine.meter_code import Names, meter_body
 from offchainvm.errors import ExecutionError, Status
 
-METER_VERSION = 1
+METER_VERSION = 2
 """Part of the key of cached native code, and of every count: raise it with each change of the pass or its table."""
 RESERVED = "offchainvm"
 TICK, LEFT = "tick", f"{RESERVED}.left"
@@ -24,6 +24,7 @@ _TYPE, _IMPORT, _GLOBAL, _EXPORT, _START, _ELEMENT, _CODE = 1, 2, 6, 7, 8, 9, 10
 _ORDER = (1, 2, 3, 4, 5, 6, 7, 8, 9, 12, 10, 11)
 # wasmtime starts a module in a function of its own, which calls the module's.
 _START_COST = 2
+_KINDS = {name: kind for kind, name in VALUE_TYPES.items()}
 _CONSTANT = re.compile(
     rb"(?:[\x23\x41\x42\xd0][\x80-\xff]*[\x00-\x7f]|\x43.{4}|\x44.{8}|\xfd\x0c.{16}|[\x6a-\x6c\x7c-\x7e])*", re.DOTALL
 )  # fmt: skip
@@ -91,7 +92,7 @@ def _bodies(wasm: bytes, sections: Sections, names: Names, *, start: int) -> byt
     parts = [unsigned(len(sections.bodies))]
     for index, ((begin, end), kind) in enumerate(zip(sections.bodies, sections.functions, strict=True), names.tick):
         # Nobody can be asked for the counter of a module whose start function failed: it has to tick first.
-        parameters = len(sections.types[kind].params)
+        parameters = bytes(_KINDS[name] for name in sections.types[kind].params)
         body = meter_body(wasm, begin, end, parameters=parameters, names=names, check=index == start)
         parts += (unsigned(len(body)), body)
     return b"".join(parts)

@@ -2,6 +2,15 @@
 
 A straight run of operators that is entered at one place and left at one place is charged where it begins. The counter
 lives in a local of its own and is written to the module's global before whatever may leave the function.
+
+Each loop gets another loop around it, whose head asks the host for more::
+
+    (loop $more  (if (count < cost) (then  count = tick(count - cost) + cost))
+      (loop $loop  (br_if $more (count < cost))  count = count - cost  ...))
+
+Where only plain branches go back, each of them asks instead, which costs no branch more: ``(br_if $loop (count >= cost)) (br $more)``.
+A call would take the registers from all that the loop holds in them; so it stands outside, and each branch that
+crosses the outer loop goes one label further.
 """
 
 from __future__ import annotations
@@ -9,37 +18,20 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 
-from offchainvm.engine.binary import Reader, malformed
-from offchainvm.engine.operators import BULK, COUNTED, FREE
+from offchainvm.engine.binary import Reader, malformed, signed, unsigned
+from offchainvm.engine.meter_locals import ASIDE_MAX, Locals
+from offchainvm.engine.operators import BULK, COUNTED, FREE, WRITING
 
 _OPERATOR = re.compile(
     rb"(" + COUNTED + rb")|(" + FREE + rb")|([\x02-\x04](?:[\x40\x6f-\x7f]|[\x80-\xff]{0,4}[\x00-\x3f]))|([\x05\x0b])"
-    rb"|([\x0c\x0d\x10\x12\xd2](?:[\x80-\xff]*[\x00-\x7f]))|(\x0f|\x00)|(\x11|\x13)|(" + BULK + rb")|(\x0e|\x1c)", re.DOTALL
+    rb"|([\x0c\x0d\x10\x12\xd2](?:[\x80-\xff]*[\x00-\x7f]))|(\x0f|\x00)|(\x11|\x13)|(" + BULK + rb")|(\x0e|\x1c)"
+    rb"|(" + WRITING + rb")", re.DOTALL
 )  # fmt: skip
-_COUNTED, _FREE, _BLOCK, _ELSE_OR_END, _INDEXED, _LEAVE, _INDIRECT, _BULK, _VECTOR = range(1, 10)
+_COUNTED, _FREE, _BLOCK, _ELSE_OR_END, _INDEXED, _LEAVE, _INDIRECT, _BULK, _VECTOR, _WRITING = range(1, 11)
 _BLOCK_OP, _LOOP, _IF, _END, _BR, _BR_IF, _BR_TABLE, _RETURN, _CALL, _RETURN_CALL = 2, 3, 4, 0x0B, 0x0C, 0x0D, 0x0E, 0x0F, 0x10, 0x12
 _RETURN_CALL_INDIRECT, _REF_FUNC, _MEMORY_GROW, _TABLE_GROW = 0x13, 0xD2, b"\x40", b"\xfc\x0f"
 _ENTRY, _RELOAD, _HEAD, _PLAIN = range(4)
-
-
-def unsigned(value: int) -> bytes:
-    """LEB128."""
-    found = bytearray()
-    while value > 0x7F:
-        found.append(value & 0x7F | 0x80)
-        value >>= 7
-    found.append(value)
-    return bytes(found)
-
-
-def signed(value: int) -> bytes:
-    """Signed LEB128."""
-    found = bytearray()
-    while not -0x40 <= value < 0x40:
-        found.append(value & 0x7F | 0x80)
-        value >>= 7
-    found.append(value & 0x7F)
-    return bytes(found)
+_END_BYTE = b"\x0b"
 
 
 @dataclass(frozen=True)
@@ -55,40 +47,58 @@ class Names:
 
 
 @dataclass
+class _Loop:
+    """One loop of the guest's: where its outer loop stands, the locals that it writes, in order, and what goes back to it.
+
+    ``jumps`` are the places and labels of its plain branches; ``choices``: other branches go back to it too.
+    """
+
+    operator: bytes
+    outer: int
+    written: dict[int, None] = field(default_factory=dict)
+    jumps: list[tuple[int, int]] = field(default_factory=list)
+    choices: bool = False
+
+
+@dataclass
 class _Frame:
+    """``depth``: how many loops of the pass's own stand around it."""
+
     opcode: int
     reachable_before: bool
+    depth: int = 0
+    loop: _Loop | None = None
     branched_to: bool = False
     other_arm_ends: bool | None = None
 
 
 @dataclass
 class _Body:
-    """One function on its way."""
+    """One function on its way; ``loops`` are the open ones, ``heads`` all by the place of their first charge."""
 
     data: bytes
     copied: int
     names: Names
-    first_local: int
+    locals: Locals
     parts: list[bytes] = field(default_factory=list)
     runs: list[tuple[int, int, int]] = field(default_factory=list)
     frames: list[_Frame] = field(default_factory=list)
+    loops: list[_Loop] = field(default_factory=list)
+    heads: dict[int, _Loop] = field(default_factory=dict)
     cost: int = 1
     kind: int = _ENTRY
     place: int = -1
     reachable: bool = True
     repeats: bool = False
-    bulk: bool = False
 
     def __post_init__(self) -> None:
-        self.count = b"\x20" + unsigned(self.first_local)
-        self.set_count, self.tee_count = b"\x21" + unsigned(self.first_local), b"\x22" + unsigned(self.first_local)
+        self.count, self.set_count, self.tee_count = (code + self.locals.counter for code in (b"\x20", b"\x21", b"\x22"))
         self.load, self.save = b"\x23" + unsigned(self.names.counter), self.count + b"\x24" + unsigned(self.names.counter)
-        # if counter < 0: counter = global = tick(counter)
-        self.check = (
-            self.tee_count + b"\x42\x00\x53\x04\x40" + self.count + b"\x10" + unsigned(self.names.tick) + self.tee_count
-            + b"\x24" + unsigned(self.names.counter) + b"\x0b"
-        )  # fmt: skip
+        self.tick = b"\x10" + unsigned(self.names.tick)
+        # count = global = what is on the stack
+        self.keep = self.tee_count + b"\x24" + unsigned(self.names.counter)
+        # if (count = what is on the stack) < 0: count = global = tick(count)
+        self.check = self.tee_count + b"\x42\x00\x53\x04\x40" + self.count + self.tick + self.keep + b"\x0b"
 
     def insert(self, position: int, code: bytes) -> None:
         self.parts.append(self.data[self.copied : position])
@@ -101,8 +111,12 @@ class _Body:
 
     def open(self, position: int, kind: int) -> None:
         """A run begins; what it costs is known when it ends."""
+        self.place, self.kind, self.cost = self.mark(position), kind, 0
+
+    def mark(self, position: int) -> int:
+        """A place for code that is known later."""
         self.insert(position, b"")
-        self.place, self.kind, self.cost = len(self.parts) - 1, kind, 0
+        return len(self.parts) - 1
 
     def close(self) -> None:
         if self.place >= 0:
@@ -119,31 +133,41 @@ class _Body:
             if kind in (_ENTRY, _RELOAD):
                 check = self.check if kind == _ENTRY and self.repeats else self.set_count
                 self.parts[place] = self.load + (charge if cost else b"") + check
-            elif cost or kind == _HEAD:
-                self.parts[place] = self.count + charge + (self.check if kind == _HEAD else self.set_count)
+            elif cost:
+                self.parts[place] = self.count + charge + self.set_count
+                if kind == _HEAD:
+                    self._fill_head(place, cost)
+
+    def _fill_head(self, place: int, cost: int) -> None:
+        """A head that costs nothing is left to another head at once, and nothing is asked there."""
+        loop, amount = self.heads[place], b"\x42" + signed(cost)
+        aside, back = self.locals.aside(loop.written)
+        short = self.count + amount + b"\x53"
+        more = self.count + amount + b"\x7d" + self.tick + amount + b"\x7c" + self.keep
+        self.parts[loop.outer] = loop.operator + short + b"\x04\x40" + aside + more + back + b"\x0b"
+        if loop.choices:
+            self.parts[place] = short + b"\x0d\x01" + self.parts[place]
+            return
+        for jump, label in loop.jumps:
+            self.parts[jump] = self.count + amount + b"\x59\x0d" + unsigned(label) + b"\x0c" + unsigned(label + 1)
 
 
-def meter_body(data: bytes, start: int, end: int, *, parameters: int, names: Names, check: bool = False) -> bytes:
+def meter_body(data: bytes, start: int, end: int, *, parameters: bytes, names: Names, check: bool = False) -> bytes:
     """The metered body (locals included, its size not) of the function ``data[start:end]``, which is known to be valid.
 
-    ``check``: look at the counter at its entry even where nothing in it repeats.
+    ``parameters`` are the kinds of its parameters, a byte each. ``check``: look at the counter at its entry even where
+    it calls nothing.
     """
     reader = Reader(data, start, end)
-    groups, total = reader.leb(), 0
-    begin = reader.position
-    for _ in range(groups):
-        total += reader.leb()
-        reader.skip(1)
-    declared = data[begin : reader.position]
-    body = _Body(data, reader.position, names, parameters + total, repeats=check)
+    found = Locals(parameters, reader)
+    body = _Body(data, reader.position, names, found, repeats=check)
     body.open(reader.position, _ENTRY)
     body.cost = 1
     body.frames.append(_Frame(_BLOCK_OP, True))
     _walk(body, reader)
     body.insert(end, b"")
     body.fill()
-    added = (b"\x01\x7e\x02\x7f", 2) if body.bulk else (b"\x01\x7e", 1)
-    return b"".join((unsigned(groups + added[1]), declared, added[0], *body.parts))
+    return b"".join((found.declared(), *body.parts))
 
 
 def _walk(body: _Body, reader: Reader) -> None:
@@ -153,6 +177,10 @@ def _walk(body: _Body, reader: Reader) -> None:
             group = match.lastindex
             if group == _COUNTED:
                 body.cost += 1
+            elif group == _WRITING:
+                body.cost += 1
+                if body.loops:
+                    _note_written(body.loops[-1], body.data, match)
             elif group != _FREE:
                 reader.position = match.end()
                 _STEPS[group](body, reader, match.start())
@@ -162,15 +190,36 @@ def _walk(body: _Body, reader: Reader) -> None:
             raise malformed("an operator is unknown to the meter")
 
 
+def _note_written(loop: _Loop, data: bytes, match: re.Match[bytes]) -> None:
+    if len(loop.written) < ASIDE_MAX:
+        loop.written[Reader(data, match.start() + 1, match.end()).leb()] = None
+
+
 def _block(body: _Body, reader: Reader, at: int) -> None:
     opcode = body.data[at]
-    body.frames.append(_Frame(opcode, body.reachable))
+    body.frames.append(frame := _Frame(opcode, body.reachable, body.frames[-1].depth))
     if not body.reachable or opcode == _BLOCK_OP:
         return
     body.cost += opcode == _IF
     body.close()
-    body.repeats |= opcode == _LOOP
-    body.open(reader.position, _HEAD if opcode == _LOOP else _PLAIN)
+    if opcode == _IF:
+        body.open(reader.position, _PLAIN)
+        return
+    operator = body.data[at : reader.position]
+    frame.loop, frame.depth = _Loop(operator, body.mark(at)), frame.depth + 1
+    body.parts[frame.loop.outer] = operator
+    body.loops.append(frame.loop)
+    body.open(reader.position, _HEAD)
+    body.heads[body.place] = frame.loop
+
+
+def _end_loop(body: _Body, at: int) -> None:
+    """What an inner loop writes, the outer one writes too."""
+    body.insert(at, _END_BYTE)
+    written = body.loops.pop().written
+    if body.loops:
+        outer = body.loops[-1].written
+        outer.update(dict.fromkeys([index for index in written if index not in outer][: ASIDE_MAX - len(outer)]))
 
 
 def _else_or_end(body: _Body, reader: Reader, at: int) -> None:
@@ -184,6 +233,8 @@ def _else_or_end(body: _Body, reader: Reader, at: int) -> None:
                 body.insert(at, body.save)
             body.close()
             return
+        if frame.loop:
+            _end_loop(body, at)
         if frame.opcode != _IF and not frame.branched_to:
             return
         before = frame.branched_to or body.reachable
@@ -198,20 +249,37 @@ def _else_or_end(body: _Body, reader: Reader, at: int) -> None:
 def _branch_to(body: _Body, depth: int) -> bool:
     """Notes the target; whether it is the function itself."""
     frame = body.frames[-1 - depth]
+    if frame.loop:
+        frame.loop.choices = True
     frame.branched_to |= frame.opcode != _LOOP
     return depth == len(body.frames) - 1
+
+
+def _moved_label(body: _Body, depth: int) -> int:
+    """The same label, counted past the pass's own loops."""
+    return depth + body.frames[-1].depth - body.frames[-1 - depth].depth
 
 
 def _indexed(body: _Body, reader: Reader, at: int) -> None:
     opcode, index = body.data[at], Reader(body.data, at + 1, reader.end).leb()
     calls = opcode in (_CALL, _RETURN_CALL)
     body.cost += 1
+    if body.reachable and opcode == _BR and (loop := body.frames[-1 - index].loop):
+        _jump_back(body, reader, at, loop, _moved_label(body, index))
+        return
     if body.reachable and (calls or (opcode != _REF_FUNC and _branch_to(body, index))):
         body.insert(at, body.save)
-    if calls or opcode == _REF_FUNC:
-        body.replace(at, reader.position, bytes([opcode]) + unsigned(body.names.moved(index)))
+    moved = body.names.moved(index) if calls or opcode == _REF_FUNC else _moved_label(body, index)
+    if moved != index:
+        body.replace(at, reader.position, bytes([opcode]) + unsigned(moved))
     if body.reachable and opcode != _REF_FUNC:
         _after(body, reader.position, goes_on=opcode in (_CALL, _BR_IF), calls=calls)
+
+
+def _jump_back(body: _Body, reader: Reader, at: int, loop: _Loop, label: int) -> None:
+    body.replace(at, reader.position, bytes([_BR]) + unsigned(label))
+    loop.jumps.append((len(body.parts) - 1, label))
+    body.leave()
 
 
 def _after(body: _Body, position: int, *, goes_on: bool, calls: bool) -> None:
@@ -240,29 +308,43 @@ def _indirect(body: _Body, reader: Reader, at: int) -> None:
 
 def _vector(body: _Body, reader: Reader, at: int) -> None:
     """br_table and the typed select."""
-    is_table, body.cost = body.data[at] == _BR_TABLE, body.cost + 1
-    targets = {reader.leb() for _ in range(reader.leb() + is_table)}
-    if is_table and body.reachable:
-        # Every target is noted, so no short cut.
-        if True in [_branch_to(body, depth) for depth in targets]:
-            body.insert(at, body.save)
+    body.cost += 1
+    if body.data[at] == _BR_TABLE:
+        _br_table(body, reader, at)
+    else:
+        reader.skip(reader.leb())
+
+
+def _br_table(body: _Body, reader: Reader, at: int) -> None:
+    size = reader.leb()
+    targets = [reader.leb() for _ in range(size + 1)]
+    # Every target is noted, so no short cut.
+    if body.reachable and True in [_branch_to(body, depth) for depth in set(targets)]:
+        body.insert(at, body.save)
+    if body.frames[-1].depth:
+        moved = b"".join(unsigned(_moved_label(body, depth)) for depth in targets)
+        body.replace(at, reader.position, bytes([_BR_TABLE]) + unsigned(size) + moved)
+    if body.reachable:
         body.leave()
 
 
 def _bulk(body: _Body, reader: Reader, at: int) -> None:
+    """To an engine these are calls: the counter is written down before each, and read after it."""
     body.cost += 1
     if not body.reachable:
         return
-    body.bulk = True
-    size, answer = unsigned(body.first_local + 1), unsigned(body.first_local + 2)
+    size, answer = body.locals.size, body.locals.answer
+    body.close()
     if not body.data.startswith((_MEMORY_GROW, _TABLE_GROW), at):
         charge = body.count + b"\x20" + size + b"\xad\x7d"
-        body.insert(at, b"\x21" + size + charge + body.check + b"\x20" + size)
+        body.insert(at, b"\x21" + size + charge + body.check + body.save + b"\x20" + size)
+        body.open(reader.position, _RELOAD)
         return
     # Growth is paid for when it was granted: counter -= answer == -1 ? 0 : size
-    body.insert(at, b"\x22" + size)
-    charge = body.count + b"\x42\x00\x20" + size + b"\xad\x20" + answer + b"\x41\x7f\x46\x1b\x7d"
+    body.insert(at, body.save + b"\x22" + size)
+    charge = body.load + b"\x42\x00\x20" + size + b"\xad\x20" + answer + b"\x41\x7f\x46\x1b\x7d"
     body.insert(reader.position, b"\x22" + answer + charge + body.check)
+    body.open(reader.position, _PLAIN)
 
 
 _STEPS = {

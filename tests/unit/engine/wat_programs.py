@@ -101,6 +101,38 @@ CORPUS: dict[str, list[str]] = {
         program("(unreachable) (i32.add) (br_table 0 0) (call $inc)"), program("(loop $a (loop $b)) (loop (result i32) (i32.const 3))"),
         program("(block (loop (br_if 1 (i32.const 1)) (br 0))) (global.set $l (i64.const 9)) (i32.wrap_i64 (global.get $l))"),
     ],
+    "loops": [
+        # What a loop holds survives the host: each kind of value, more integers than calls preserve, and references.
+        program("(local.set 0 (i32.const 99)) (loop $l " + "".join(
+            f"(local.set {index} (i32.add (i32.mul (local.get {index}) (i32.const 7)) (i32.const {index})))" for index in range(1, 8)) +
+            "(local.set 8 (i64.add (i64.mul (local.get 8) (i64.const 9)) (i64.const 5))) (local.set 9 (f32.add (local.get 9) (f32.const 0.25)))"
+            "(local.set 10 (f64.add (f64.mul (local.get 10) (f64.const 0.5)) (f64.const 3))) (local.set 11 (ref.func $inc))"
+            "(local.set 12 (i64x2.add (i64x2.shl (local.get 12) (i32.const 1)) (v128.const i64x2 3 77)))" + _NEXT +
+            "".join(f"(i32.add (local.get {index}))" if index > 1 else "(local.get 1)" for index in range(1, 8)) +
+            "(i32.add (i32.wrap_i64 (local.get 8))) (i32.add (i32.trunc_f32_s (local.get 9))) (i32.add (i32.trunc_f64_s (local.get 10)))"
+            "(i32.add (ref.is_null (local.get 11))) (i32.add (i32x4.extract_lane 0 (local.get 12))) (i32.add (i32x4.extract_lane 2 (local.get 12)))",
+            locals="(local i32 i32 i32 i32 i32 i32 i32 i32 i64 f32 f64 funcref v128)"),
+        program("(local.set 9 (f32.reinterpret_i32 (i32.const 0x7fa12345))) (local.set 10 (f64.reinterpret_i64 (i64.const 0x7ff4000000000123)))"
+                "(local.set 0 (i32.const 99)) (loop $l (local.set 9 (local.get 9)) (local.set 10 (local.get 10))" + _NEXT +
+                "(i32.xor (i32.reinterpret_f32 (local.get 9)) (i32.wrap_i64 (i64.reinterpret_f64 (local.get 10))))",
+                locals="(local i32 i32 i32 i32 i32 i32 i32 i32 i64 f32 f64)"),
+        # Branches that cross loops: out of three, to the middle one, by table, by choice, and where nothing is reached.
+        program("(block $out (loop $a (local.set 0 (i32.add (local.get 0) (i32.const 1))) (loop $b (local.set 1 (i32.add (local.get 1) (i32.const 1)))"
+                "(block $in (loop $c (br_if $out (i32.gt_u (local.get 0) (i32.const 30)))"
+                "(br_if $b (i32.and (local.get 1) (i32.const 3))) (br_if $in (i32.and (local.get 0) (i32.const 1)))"
+                "(br_table $a $in $out (i32.const 0)) (br $b) (loop (br $c) (br_table $a $b $c $out (i32.const 1)))))) (br $a))) (local.get 1)"),
+        program("(loop $a (result i32) (loop $b (result i32) (br_if 2 (i32.const 5) (i32.gt_u (local.tee 0 (i32.add (local.get 0) (i32.const 1)))"
+                "(i32.const 40))) (drop) (br_table $a $b (i32.and (local.get 0) (i32.const 1)))))"),
+        program("(loop $a (return (i32.const 3)) (br $a)) (unreachable)"),
+        program("(i32.const 7) (f64.const 0.5) (loop $l (param i32 f64) (result f64 i32) (local.set 4) (local.set 0) (local.get 4) (local.get 0)"
+                "(if (param f64 i32) (result f64 i32) (i32.lt_u (local.get 0) (i32.const 90)) (then (drop) (drop)"
+                "(i32.add (local.get 0) (i32.const 1)) (f64.add (local.get 4) (f64.const 1)) (br $l)) (else))) (local.set 0) (i32.trunc_f64_s)"
+                "(i32.add (local.get 0))"),
+        program("(loop (loop (loop (br_if 0 (i32.lt_u (local.tee 0 (i32.add (local.get 0) (i32.const 1))) (i32.const 90)))))) (local.get 0)"),
+        program("(loop (block (br_if 0 (i32.gt_u (local.tee 0 (i32.add (local.get 0) (i32.const 1))) (i32.const 90))) (br 1))) (local.get 0)"),
+        program("(if (i32.eqz (local.get 0)) (then (loop (br_if 1 (i32.gt_u (local.tee 0 (i32.add (local.get 0) (i32.const 1))) (i32.const 90)))"
+                "(drop (call $inc (i32.const 4))) (br 0)))) (local.get 0)"),
+    ],
     "simd": [
         program("(i32x4.extract_lane 2 (i32x4.add (v128.const i32x4 1 2 3 4) (i32x4.splat (i32.const 9))))"),
         program("(v128.store (i32.const 16) (i8x16.shuffle 0 1 2 3 4 5 6 7 16 17 18 19 20 21 22 23 (v128.const i64x2 5 6) (v128.load"
