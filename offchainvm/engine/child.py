@@ -60,7 +60,8 @@ def _frame(channel: socket.socket, job: dict[str, Any], descriptors: list[int], 
     except (ProtocolError, OSError):
         raise
     except MemoryError:
-        return encode({"status": Status.INTERNAL_ERROR.value, "message": "The engine's process ran out of memory."})
+        status = Status.COMPILE_RESOURCE_LIMIT if job["kind"] == "compile" else Status.INTERNAL_ERROR
+        return encode({"status": status.value, "message": "The engine's process ran out of memory."})
     except Exception as error:
         return encode({"status": Status.INTERNAL_ERROR.value, "message": f"The engine's process failed ({type(error).__name__})."})
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import platform
+import signal
 import threading
 import time
 from collections.abc import Mapping
@@ -24,6 +25,7 @@ from offchainvm.logs import get_logger
 
 log = get_logger()
 _NATIVE_BYTES_MAX = 512 * MIB
+_CRASHES = (signal.SIGSYS, signal.SIGSEGV, signal.SIGBUS, signal.SIGILL, signal.SIGTRAP)
 METERINGS = ("native", "injected")
 
 
@@ -182,12 +184,14 @@ def _compiled(ending: Ending, limits: CompileLimits) -> bytes:
     """The native code that a compilation made.
 
     Raises:
-        ExecutionError: cancelled, compile_timeout, compile_resource_limit, or what the module's checks found.
+        ExecutionError: cancelled, engine_crash, compile_timeout, compile_resource_limit, or what the module's checks found.
     """
     if ending.cancelled:
         raise ExecutionError(Status.CANCELLED, "The execution was cancelled by this worker while its module was compiled.")
     if ending.killed:
         raise ExecutionError(Status.COMPILE_TIMEOUT, f"The module took longer than {limits.wall_seconds:g} s to compile, the limit.")
+    if -ending.exit_code in _CRASHES:
+        raise ExecutionError(Status.ENGINE_CRASH, f"The compiler's process crashed (signal {-ending.exit_code}).")
     if ending.exit_code != 0 or not ending.head:
         most = limits.data_bytes // MIB
         raise ExecutionError(Status.COMPILE_RESOURCE_LIMIT, f"Compiling the module took more than {most} MiB, or ended the compiler.")

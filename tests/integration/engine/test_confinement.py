@@ -30,12 +30,12 @@ EVERY_CALL = """
 import ctypes, json, os, sys
 sys.path.insert(0, sys.argv[1])
 from offchainvm.engine import confine, system_calls
-call, ended = ctypes.CDLL(None).syscall, {}
+call, first, ended = ctypes.CDLL(None).syscall, eval(sys.argv[3]), {}
 for number in json.loads(sys.argv[2]):
     child = os.fork()
     if child == 0:
         confine.isolate(parent=os.getppid())
-        os._exit(9 if not system_calls.forbid_other_calls() else call(ctypes.c_long(number), -1, 0, 0, 0, 0, 0) & 0)
+        os._exit(9 if not system_calls.forbid_other_calls() else call(ctypes.c_long(number), first(), 0, 0, 0, 0, 0) & 0)
     ended[number] = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 print(json.dumps(ended))
 """
@@ -58,8 +58,9 @@ def answer_of(script: str, *arguments: str) -> Any:
     return json.loads(made.stdout)
 
 
-def endings(numbers: list[int]) -> set[int]:
-    return set(answer_of(EVERY_CALL, json.dumps(numbers)).values())
+def endings(numbers: list[int], *, first: str = "lambda: -1") -> set[int]:
+    """How the processes ended that made one call each, with this first argument."""
+    return set(answer_of(EVERY_CALL, json.dumps(numbers), first).values())
 
 
 def test_every_system_call_but_those_of_the_table_ends_the_process():
@@ -67,6 +68,9 @@ def test_every_system_call_but_those_of_the_table_ends_the_process():
     allowed = {*known.values(), system_calls._IOCTL[platform.machine()], *PAST_EVERY_FILTER}
     others = [number for number in range(470) if number not in allowed]
     assert endings([*others, *(X32_BIT | number for number in (0, 1, 2, 59))]) == {-signal.SIGSYS}
+    signal_itself = [system_calls._TGKILL[platform.machine()]]
+    assert endings(signal_itself, first="os.getppid") == {-signal.SIGSYS}
+    assert endings(signal_itself, first="os.getpid") == {0}
     harmless = [known[name] for name in ("write", "close", "munmap", "sched_yield", "getrandom")]
     assert endings([*harmless, system_calls._IOCTL[platform.machine()]]) == {0}
 
