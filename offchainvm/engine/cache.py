@@ -1,8 +1,9 @@
 """Native code on disk: what one compilation made, kept for every process of this host.
 
-Native code is run without a further check, so a file counts only with the HMAC of this folder's key (0600, in the
+Native code is run without a further check, so a file counts only with the HMAC of this folder's key (0600, ours, in the
 folder): whoever can read that key could run programs as this user anyway. Files appear by an atomic rename and are
-never changed, so concurrent processes and crashes leave whole files, or none.
+never changed, so concurrent processes and crashes leave whole files, or none. The key is read anew each time: where
+somebody removed it, or the whole folder, all processes find the new one. No trouble with the disk is an error of a job.
 """
 
 from __future__ import annotations
@@ -30,18 +31,19 @@ class NativeCache:
     """Native code by key (hex text) under ``folder``, ``max_bytes`` in all; what was unused longest goes first."""
 
     def __init__(self, folder: Path, *, max_bytes: int) -> None:
+        """Raises OSError where the folder cannot be used."""
         self.folder, self.max_bytes = folder, max_bytes
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._secret = _secret_of(folder)
+        _secret_of(folder)
 
     def get(self, key: str) -> tuple[dict[str, Any], bytes] | None:
         """Head and native code, verified; None when absent. A file that does not verify is removed."""
         path = self._path(key)
         try:
             data = path.read_bytes()
+            mac = self._mac(key, data[_MAC_BYTES:])
         except OSError:
             return None
-        if len(data) <= _MAC_BYTES + _HEAD.size or not hmac.compare_digest(data[:_MAC_BYTES], self._mac(key, data[_MAC_BYTES:])):
+        if len(data) <= _MAC_BYTES + _HEAD.size or not hmac.compare_digest(data[:_MAC_BYTES], mac):
             self.discard(key)
             return None
         self._touch(path)
@@ -50,21 +52,25 @@ class NativeCache:
         return json.loads(data[start : start + size]), data[start + size :]
 
     def put(self, key: str, head: dict[str, Any], native: bytes) -> None:
-        """Keep ``native``; a full or read-only disk is no error, the next run compiles again."""
+        """Keep ``native``; a full or read-only disk is no error, the next run compiles again.
+
+        What alone is larger than ``max_bytes`` is not kept.
+        """
         text = json.dumps(head).encode()
         body = b"".join((_HEAD.pack(len(text)), text, native))
+        if _MAC_BYTES + len(body) > self.max_bytes:
+            return
         temporary = self.folder / f"{key}.{secrets.token_hex(8)}{_TEMPORARY}"
         try:
             _write_private(temporary, self._mac(key, body) + body)
             temporary.replace(self._path(key))
         except OSError:
-            temporary.unlink(missing_ok=True)
+            _remove(temporary)
         self._evict()
 
     def discard(self, key: str) -> None:
         """Forget what is kept under ``key``."""
-        with contextlib.suppress(OSError):
-            self._path(key).unlink()
+        _remove(self._path(key))
 
     def size_bytes(self) -> int:
         """Bytes of all native code that is kept."""
@@ -74,7 +80,7 @@ class NativeCache:
         return self.folder / f"{key}{_SUFFIX}"
 
     def _mac(self, key: str, body: bytes) -> bytes:
-        return hmac.digest(self._secret, key.encode() + b"\0" + body, "sha256")
+        return hmac.digest(_secret_of(self.folder), key.encode() + b"\0" + body, "sha256")
 
     def _touch(self, path: Path) -> None:
         with contextlib.suppress(OSError):
@@ -84,18 +90,18 @@ class NativeCache:
     def _evict(self) -> None:
         for modified, _, path in self._entries(_TEMPORARY):
             if time.time() - modified > _ABANDONED_SECONDS:
-                path.unlink(missing_ok=True)
+                _remove(path)
         entries = sorted(self._entries(_SUFFIX))
         total = sum(size for _, size, _ in entries)
         for _, size, path in entries:
             if total <= self.max_bytes:
                 return
-            path.unlink(missing_ok=True)
+            _remove(path)
             total -= size
 
     def _entries(self, suffix: str) -> Iterator[tuple[float, int, Path]]:
         for path in self.folder.glob(f"*{suffix}"):
-            with contextlib.suppress(FileNotFoundError):
+            with contextlib.suppress(OSError):
                 stat = path.stat()
                 yield stat.st_mtime, stat.st_size, path
 
@@ -105,17 +111,39 @@ def _write_private(path: Path, data: bytes) -> None:
         file.write(data)
 
 
+def _remove(path: Path) -> None:
+    with contextlib.suppress(OSError):
+        path.unlink()
+
+
 def _secret_of(folder: Path) -> bytes:
     """The folder's key; made by whoever comes first, which a hard link decides."""
     path = folder / "key"
-    with contextlib.suppress(FileNotFoundError):
-        secret = path.read_bytes()
-        if len(secret) == _KEY_BYTES:
-            return secret
-        path.unlink(missing_ok=True)
+    secret = _read_secret(path)
+    if secret:
+        return secret
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     temporary = folder / f"key.{secrets.token_hex(8)}{_TEMPORARY}"
     _write_private(temporary, secrets.token_bytes(_KEY_BYTES))
-    with contextlib.suppress(FileExistsError):
-        os.link(temporary, path)
-    temporary.unlink()
+    try:
+        if path.is_symlink() or path.exists():  # and no key
+            temporary.replace(path)
+        else:
+            with contextlib.suppress(FileExistsError):
+                os.link(temporary, path)
+    finally:
+        _remove(temporary)
     return path.read_bytes()
+
+
+def _read_secret(path: Path) -> bytes:
+    """The key in this file; empty where it is absent, torn, or not this user's alone."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:
+        return b""
+    with os.fdopen(descriptor, "rb") as file:
+        about = os.fstat(descriptor)
+        secret = file.read(_KEY_BYTES + 1)
+    private = about.st_uid == os.geteuid() and not about.st_mode & 0o077
+    return secret if private and len(secret) == _KEY_BYTES else b""

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import os
+import resource
 import stat
+import subprocess
+import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -67,6 +71,94 @@ def test_a_torn_key_is_made_anew(cache):
     assert again.get(KEY) is None
     again.put(KEY, {}, b"native code")
     assert again.get(KEY) == ({}, b"native code")
+
+
+def test_a_key_that_others_could_read_is_made_anew(cache):
+    cache.put(KEY, {}, b"native code")
+    (cache.folder / "key").chmod(0o644)
+    assert cache.get(KEY) is None
+    assert stat.S_IMODE((cache.folder / "key").stat().st_mode) == 0o600
+    (cache.folder / "key").rename(cache.folder / "elsewhere")
+    (cache.folder / "key").symlink_to("elsewhere")
+    cache.put(KEY, {}, b"native code")
+    assert not (cache.folder / "key").is_symlink()
+
+
+@pytest.mark.parametrize("loss", ["the key", "everything"])
+def test_processes_agree_again_after_somebody_removed(cache, loss):
+    other = NativeCache(cache.folder, max_bytes=10_000)
+    cache.put(KEY, {}, b"native code")
+    for path in cache.folder.iterdir():
+        if loss == "everything" or path.name == "key":
+            path.unlink()
+    if loss == "everything":
+        cache.folder.rmdir()
+    assert other.get(KEY) is None
+    other.put(KEY, {}, b"made again")
+    assert cache.get(KEY) == other.get(KEY) == ({}, b"made again")
+
+
+def test_a_full_disk_leaves_nothing_half_written_and_is_no_error(cache):
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))  # to this process, writing more fails as on a full disk
+    try:
+        cache.put(KEY, {}, bytes(5000))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert cache.get(KEY) is None
+    assert [path.name for path in cache.folder.iterdir()] == ["key"]
+    cache.put(KEY, {}, bytes(5000))
+    assert cache.get(KEY) == ({}, bytes(5000))
+
+
+def test_a_folder_that_became_unusable_is_no_error_of_a_job(cache):
+    cache.put(KEY, {}, b"native code")
+    cache.folder.rename(cache.folder.with_name("moved"))
+    cache.folder.write_text("now a file")
+    assert cache.get(KEY) is None
+    cache.put(KEY, {}, b"native code")
+    cache.discard(KEY)
+    with pytest.raises(OSError, match="native"):
+        NativeCache(cache.folder, max_bytes=1)
+
+
+def test_what_is_larger_than_all_may_be_drives_nothing_out(cache):
+    cache.put(KEY, {}, b"native code")
+    cache.put(OTHER, {}, bytes(20_000))
+    assert cache.get(KEY) == ({}, b"native code")
+    assert cache.get(OTHER) is None
+
+
+WRITER = """
+import sys
+from pathlib import Path
+from offchainvm.engine.cache import NativeCache
+cache = NativeCache(Path(sys.argv[1]), max_bytes=40 << 20)
+for number in range(10**9):
+    cache.put(f"{number % 8:064x}", {"number": number}, bytes([number % 256]) * (4 << 20))
+"""
+
+
+def test_writers_that_are_killed_leave_whole_files_or_none(tmp_path):
+    """Two at once, evicting each other's files, while a third process reads."""
+    reader, deadline = NativeCache(tmp_path, max_bytes=40 << 20), time.monotonic() + 30
+    for _ in range(3):
+        writers = [subprocess.Popen([sys.executable, "-c", WRITER, str(tmp_path)]) for _ in range(2)]
+        found = reads = 0
+        while found < 12:
+            assert time.monotonic() < deadline
+            reads += 1
+            if (kept := reader.get(f"{reads % 8:064x}")) is not None:
+                found += 1
+                assert kept[1] == bytes([kept[0]["number"] % 256]) * (4 << 20)
+        for writer in writers:
+            writer.kill()
+            writer.wait()
+    for path in tmp_path.glob("*.part"):
+        os.utime(path, (1, 1))
+    reader.put(KEY, {}, b"native code")
+    assert list(tmp_path.glob("*.part")) == []
+    assert reader.size_bytes() <= 40 << 20
 
 
 def test_the_entry_unused_longest_goes_first(cache):
