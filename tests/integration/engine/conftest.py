@@ -1,10 +1,12 @@
-"""One supervisor for all tests of the room: it has to survive every one of them."""
+"""One supervisor for all tests of a file: it has to survive every one of them."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 import wasmtime
 
@@ -13,14 +15,35 @@ from offchainvm.engine.limits import MIB, CompileLimits
 from offchainvm.engine.supervisor import Supervisor
 
 Run = Callable[..., ExecutionResult]
+GOOD = """(module (memory (export "memory") 1) (data (i32.const 100) "\\02\\00\\00\\00ok")
+  (func (export "execute") (param i32 i32) (result i32) (i32.const 100)))"""
 
 
 @pytest.fixture(scope="module", params=["native", "injected"])
 def supervisor(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Supervisor]:
     folder = tmp_path_factory.mktemp("native")
-    limits = CompileLimits(wall_seconds=5, data_bytes=512 * MIB)
+    limits = CompileLimits(wall_seconds=2, data_bytes=512 * MIB)
     with Supervisor(cache_folder=folder, cache_max_bytes=64 * MIB, compile_limits=limits, metering=request.param) as made:
         yield made
+        _survived(made, folder)
+    assert psutil.Process().children() == []
+
+
+def _survived(supervisor: Supervisor, folder: Path) -> None:
+    """Whatever the tests ran: one zygote to the end, with one child that stands by, and a good module still has its answer."""
+    good = folder / "good.wasm"
+    good.write_bytes(bytes(wasmtime.wat2wasm(GOOD)))
+    limits = Limits(instructions=1000, memory_bytes=MIB, wall_seconds=5)
+    zygote = supervisor._zygote
+    assert supervisor.execute(good, ExecutionRequest(b"", limits)).stdout == b"ok"
+    assert zygote is not None
+    assert supervisor._zygote is zygote
+    zygote._settle()
+    process, deadline = psutil.Process(zygote.pid), time.monotonic() + 20
+    while [child.status() for child in process.children(recursive=True)] != [psutil.STATUS_SLEEPING]:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    assert process.num_threads() == 1
 
 
 @pytest.fixture
