@@ -16,7 +16,7 @@ from typing import Any
 
 from celery import Celery, signals
 
-from offchainvm import health, logs
+from offchainvm import health, logs, notify
 from offchainvm.broker import VisibilityStep
 from offchainvm.errors import OffchainVMError, SettingsError
 from offchainvm.resolve_child import ResolveChild
@@ -133,6 +133,11 @@ def _start_resolve_child() -> None:
         log.debug("No operator key here: another worker resolves.", action="skip_resolve_child")
         return
     _child = ResolveChild()
+
+
+@signals.worker_shutting_down.connect  # type: ignore[untyped-decorator]
+def _tell_stopping(**_: Any) -> None:
+    notify.tell(notify.STOPPING)
 
 
 @signals.worker_shutdown.connect  # type: ignore[untyped-decorator]

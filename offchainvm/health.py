@@ -20,6 +20,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+from offchainvm import notify
 from offchainvm.errors import OffchainVMError
 from offchainvm.logs import get_logger
 
@@ -55,8 +56,13 @@ def liveness_file(name: str) -> Path:
 
 
 def touch(name: str) -> None:
-    """Say that the loop of process ``name`` turned just now. Never raises: a full disk must not end a healthy process."""
+    """Say that the loop of process ``name`` turned just now. Never raises: a full disk must not end a healthy process.
+
+    systemd's watchdog is fed by the same judgement that ``/health/live`` gives.
+    """
     _last_touch[name] = time.monotonic()
+    if all(result.ok for result in live()):
+        notify.tell(notify.ALIVE)
     file = liveness_file(name)
     try:
         file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)

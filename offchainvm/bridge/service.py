@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from offchainvm import health
+from offchainvm import health, notify
 from offchainvm.logs import get_logger
 
 log = get_logger()
@@ -90,6 +90,7 @@ class Service:
         if self._stop_intake.is_set():
             os._exit(128 + number)
         self._stop_intake.set()
+        notify.tell(notify.STOPPING)
         patience = max((part.grace_seconds for part in self._parts if part.intake), default=0.0)
         log.info(
             "stopping: polls in hand are finished; a second signal ends at once",

@@ -5,16 +5,23 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+import systemd
 
 
 @pytest.fixture
 def held(house: Any, wait: Callable[..., Any]) -> Callable[[], None]:
     """Waits until the bridge holds both of its polls."""
     return lambda: wait(lambda: len(house.coordinator._waiters) == 2)
+
+
+@pytest.fixture
+def manager() -> Iterator[systemd.Manager]:
+    with systemd.manager() as listening:
+        yield listening
 
 
 def test_a_task_walks_into_its_queue_and_a_signal_ends_the_process_when_its_polls_are_done(
@@ -94,6 +101,13 @@ def test_polling_pauses_while_too_much_is_queued(house: Any, task: Any, wait: An
     house.redis.delete("ovm:queued:compile")
     wait(lambda: bridge.lines("resume_polling"))
     held()
+
+
+def test_systemd_is_told_when_it_works_and_when_it_stops(house: Any, wait: Any, manager: systemd.Manager) -> None:
+    bridge = house.start(NOTIFY_SOCKET=manager.socket_path)
+    wait(lambda: manager.heard()[:2] == ["READY=1", "WATCHDOG=1"])
+    assert bridge.terminate() == 0
+    assert manager.heard()[-1] == "STOPPING=1"
 
 
 def test_settings_that_do_not_hold_are_all_named(tmp_path: Any) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import systemd
 
 from offchainvm.devnet.embedded_redis import EmbeddedRedis
 from offchainvm.devnet.keys import KeyPair
@@ -96,14 +97,17 @@ def test_a_queue_that_is_asked_for_is_refused_with_every_need_that_is_not_met(st
 
 
 def test_without_a_queue_those_are_served_whose_needs_are_met_and_the_others_are_told(start: Callable[..., Worker]) -> None:
-    worker = start({**COORDINATOR, **CHAIN, "LOG_FORMAT": "json"}, "-P", "solo")
-    worker.wait_for_log("execute@worker-1 ready")
+    with systemd.manager() as manager:
+        worker = start({**COORDINATOR, **CHAIN, "LOG_FORMAT": "json", "NOTIFY_SOCKET": manager.socket_path}, "-P", "solo")
+        worker.wait_for_log("execute@worker-1 ready")
+        assert manager.heard()[:2] == ["READY=1", "WATCHDOG=1"]
+        worker.process.send_signal(signal.SIGTERM)
+        assert worker.process.wait(SECONDS) == 0, worker.log
+        assert manager.heard()[-1] == "STOPPING=1"
     left_out = [line for line in worker.log.splitlines() if '"action": "leave_out_queue"' in line]
     assert [('"queue": "compile"' in line, '"queue": "resolve"' in line) for line in left_out] == [(True, False), (False, True)]
     assert "Docker" in left_out[0]
     assert "OPERATOR_PRIVATE_KEY: is missing" in left_out[1]
-    worker.process.send_signal(signal.SIGTERM)
-    assert worker.process.wait(SECONDS) == 0, worker.log
 
 
 def test_where_nothing_can_be_served_a_worker_says_so(start: Callable[..., Worker]) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from offchainvm import health
+from offchainvm import health, notify
 from offchainvm.errors import Unavailable
 
 
@@ -21,6 +21,18 @@ def _fresh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_process_that_never_told_is_not_called_dead() -> None:
     assert health.live() == []
+
+
+def test_the_watchdog_is_fed_only_while_every_loop_of_the_process_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[str] = []
+    monkeypatch.setattr(notify, "tell", told.append)
+    health.touch("bridge@one")
+    later = time.monotonic() + health.STALE_SECONDS + 1
+    monkeypatch.setattr(time, "monotonic", lambda: later)
+    health.touch("monitor@one")
+    assert told == [notify.ALIVE]
+    health.touch("bridge@one")
+    assert told == [notify.ALIVE] * 2
 
 
 def test_a_loop_that_turns_is_live_and_one_that_stopped_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
