@@ -131,6 +131,8 @@ class BuildRun:
         return tree
 
     def _inspect(self, tree: project.Tree) -> project.Project:
+        if tree.folder:
+            self._describe(tree)
         if not tree.has_lockfile and self.request.lockfile:
             project.check_sources(project.lock_sources(self.request.lockfile))
             self._say("inspect", "There is no Cargo.lock: the one that an earlier build made is used.")
@@ -143,8 +145,22 @@ class BuildRun:
                 )
             self._say("inspect", "There is no Cargo.lock: one is made, and kept in the provenance.")
         else:
-            project.check_sources(project.lock_sources(self._lockfile()))
-        return project.read_project(self._bytes("metadata.json"), target=self.request.source.rust_target)
+            project.check_sources(project.lock_sources(self._lockfile(tree)))
+        return project.read_project(self._bytes("metadata.json"), target=self.request.source.rust_target, root=tree.root)
+
+    def _describe(self, tree: project.Tree) -> None:
+        """Ask cargo about a project below the repository's root, which only the list of files has told of."""
+        self._say("inspect", f"The root folder has no Cargo.toml: the project in {project.shown(tree.folder)} is built.")
+        result = self._run(
+            "inspect",
+            "inspect.sh",
+            writable=("out",),
+            readable=("conf", "src"),
+            memory_mb=_NETWORK_MEMORY_MB,
+            environment={"LC_ALL": "C.UTF-8", "HOME": _SCRATCH, "CARGO_HOME": f"{_SCRATCH}/cargo", "ROOT": tree.root},
+        )
+        if result.exit_code:
+            raise failures.of_source(result, self.request)
 
     def _fetch(self, tree: project.Tree) -> str:
         self._say("fetch", "The crates that Cargo.lock names")
@@ -157,11 +173,17 @@ class BuildRun:
             writable=("cargo",) if tree.has_lockfile else ("cargo", "src"),
             readable=("conf", "src") if tree.has_lockfile else ("conf",),
             memory_mb=_NETWORK_MEMORY_MB + self.limits.dependencies_mb,
-            environment={**self._network_environment(), "HOME": _SCRATCH, "CARGO_HOME": "/cargo", "TARGET": self._image_target()},
+            environment={
+                **self._network_environment(),
+                "HOME": _SCRATCH,
+                "CARGO_HOME": "/cargo",
+                "TARGET": self._image_target(),
+                "ROOT": tree.root,
+            },
         )
         if result.exit_code:
             raise failures.of_fetch(result)
-        lockfile = self._lockfile()
+        lockfile = self._lockfile(tree)
         project.check_sources(project.lock_sources(lockfile))
         return lockfile
 
@@ -304,9 +326,9 @@ class BuildRun:
         # Toolchains before 1.78 know WASI preview 1 by its old name only.
         return "wasm32-wasi" if target == "wasm32-wasip1" and target not in known else target
 
-    def _lockfile(self) -> str:
+    def _lockfile(self, tree: project.Tree) -> str:
         try:
-            untrusted_lockfile = self.place.read_file(f"{project.SOURCE_FOLDER}/Cargo.lock", limit_bytes=_LOCKFILE_BYTES)
+            untrusted_lockfile = self.place.read_file(f"{tree.root}/Cargo.lock", limit_bytes=_LOCKFILE_BYTES)
         except (sandbox.NotRegular, sandbox.TooBig):
             raise BuildError(BuildCode.MANIFEST_INVALID, "Cargo.lock is no regular file, or over 4 MiB.") from None
         return (untrusted_lockfile or b"").decode("utf-8", "replace")

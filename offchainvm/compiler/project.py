@@ -33,10 +33,17 @@ class Tree:
     paths: frozenset[str]
     size_bytes: int
     submodules: int
+    root: str = SOURCE_FOLDER
+    """Where in the sandbox the package or workspace lies: ``/src``, or a folder below."""
+
+    @property
+    def folder(self) -> str:
+        """``root`` as seen from the repository; empty for its own root folder."""
+        return self.root[len(SOURCE_FOLDER) + 1 :]
 
     @property
     def has_lockfile(self) -> bool:
-        return "Cargo.lock" in self.paths
+        return posixpath.join(self.folder, "Cargo.lock") in self.paths
 
 
 @dataclass(frozen=True)
@@ -77,20 +84,33 @@ def read_tree(untrusted_listing: bytes, limits: BuildLimits) -> Tree:
     for mode, _, path in rows:
         # Git would not check it out either; nobody but an attacker writes such a tree.
         if path.startswith("/") or _NOT_A_NAME & set(path.lower().split("/")):
-            raise BuildError(BuildCode.UNSUPPORTED_SOURCE, f"The repository has a file that lies outside of it: {_shown(path)}")
+            raise BuildError(BuildCode.UNSUPPORTED_SOURCE, f"The repository has a file that lies outside of it: {shown(path)}")
         if mode == _SYMLINK and posixpath.basename(path) in _MANIFEST_NAMES:
-            raise BuildError(BuildCode.MANIFEST_INVALID, f"{_shown(path)} is a symbolic link; it must be a regular file.")
+            raise BuildError(BuildCode.MANIFEST_INVALID, f"{shown(path)} is a symbolic link; it must be a regular file.")
     paths = frozenset(path for mode, _, path in rows if mode not in {_SYMLINK, _SUBMODULE})
-    if "Cargo.toml" not in paths:
-        below = sorted((path for path in paths if posixpath.basename(path) == "Cargo.toml"), key=lambda path: (path.count("/"), path))
-        raise BuildError(
-            BuildCode.MANIFEST_MISSING,
-            "The repository has no Cargo.toml in its root folder.",
-            remedy=f'Add one that names the package below: [workspace], members = ["{_shown(posixpath.dirname(below[0]))}"].'
-            if below
-            else "",
-        )
-    return Tree(paths, size_bytes, sum(mode == _SUBMODULE for mode, _, _ in rows))
+    root = posixpath.join(SOURCE_FOLDER, _folder(paths)).rstrip("/")
+    return Tree(paths, size_bytes, sum(mode == _SUBMODULE for mode, _, _ in rows), root)
+
+
+def _folder(paths: Iterable[str]) -> str:
+    """The folder of the one Cargo.toml that has none above it: a package or workspace with all its members."""
+    folders = sorted(posixpath.dirname(path) for path in paths if posixpath.basename(path) == "Cargo.toml")
+    outermost = [folder for folder in folders if not any(_is_below(folder, other) for other in folders)]
+    if len(outermost) == 1:
+        return outermost[0]
+    if not outermost:
+        raise BuildError(BuildCode.MANIFEST_MISSING, "The repository has no Cargo.toml.")
+    names = [shown(folder) for folder in outermost[:8]]
+    members = ", ".join(f'"{name}"' for name in names)
+    raise BuildError(
+        BuildCode.MANIFEST_MISSING,
+        f"The repository has no Cargo.toml in its root folder, and {len(outermost)} below it: {', '.join(names)}.",
+        remedy=f"Add a Cargo.toml to the root that says which is wanted: [workspace], members = [{members}], default-members = [...].",
+    )
+
+
+def _is_below(folder: str, other: str) -> bool:
+    return folder != other and (not other or folder.startswith(f"{other}/"))
 
 
 def check_sources(untrusted_sources: Iterable[str]) -> None:
@@ -103,7 +123,7 @@ def check_sources(untrusted_sources: Iterable[str]) -> None:
         if source != _CRATES_IO and not source.startswith(_ALLOWED_SOURCES[1]):
             raise BuildError(
                 BuildCode.UNSUPPORTED_SOURCE,
-                f"A dependency comes from {_shown(source)}; only crates.io and GitHub repositories are allowed.",
+                f"A dependency comes from {shown(source)}; only crates.io and GitHub repositories are allowed.",
             )
 
 
@@ -112,10 +132,10 @@ def lock_sources(untrusted_lockfile: str) -> list[str]:
     return _LOCK_SOURCE.findall(untrusted_lockfile)
 
 
-def read_project(untrusted_metadata: bytes, *, target: str) -> Project:
+def read_project(untrusted_metadata: bytes, *, target: str, root: str = SOURCE_FOLDER) -> Project:
     """Choose what to build from ``cargo metadata --no-deps``: by rule, never by what a build prints.
 
-    The root package where there is one, else the only member that gives a module. In it, for
+    The package in the folder ``root`` where there is one, else the only member that gives a module. In it, for
     wasm32-unknown-unknown its cdylib, else its binary; for WASI its binary, else its cdylib.
 
     Raises:
@@ -124,11 +144,11 @@ def read_project(untrusted_metadata: bytes, *, target: str) -> Project:
     try:
         metadata = json.loads(untrusted_metadata)
         packages: list[dict[str, Any]] = metadata["packages"]
-        if metadata["workspace_root"] != SOURCE_FOLDER:
+        if metadata["workspace_root"] != root:
             raise _outside("The workspace's root")
         for package in packages:
             _check_package(package)
-        roots = [package for package in packages if package["manifest_path"] == f"{SOURCE_FOLDER}/Cargo.toml"]
+        roots = [package for package in packages if package["manifest_path"] == f"{root}/Cargo.toml"]
         members = roots or _default_members(metadata, packages)
         found = [project for package in members for project in _projects(package, target)]
     except (ValueError, TypeError, KeyError, AttributeError) as error:
@@ -143,11 +163,11 @@ def _default_members(metadata: dict[str, Any], packages: list[dict[str, Any]]) -
 
 def _check_package(package: dict[str, Any]) -> None:
     if not package["manifest_path"].startswith(f"{SOURCE_FOLDER}/"):
-        raise _outside(f"The package {_shown(package['name'])}")
+        raise _outside(f"The package {shown(package['name'])}")
     for dependency in package["dependencies"]:
         path = dependency.get("path")
         if path and not f"{posixpath.normpath(path)}/".startswith(f"{SOURCE_FOLDER}/"):
-            raise _outside(f"The dependency {_shown(dependency['name'])}")
+            raise _outside(f"The dependency {shown(dependency['name'])}")
     check_sources(dependency["source"] for dependency in package["dependencies"] if dependency["source"])
 
 
@@ -157,7 +177,7 @@ def _projects(package: dict[str, Any], target: str) -> list[Project]:
         kind = "lib" if "cdylib" in item["crate_types"] and "example" not in item["kind"] else "bin" if item["kind"] == ["bin"] else ""
         project = Project(package["name"], package["manifest_path"], kind, item["name"])
         if kind and not _FILE_NAME.fullmatch(project.name):
-            raise BuildError(BuildCode.MANIFEST_INVALID, f"The target name {_shown(project.name)} is not allowed.")
+            raise BuildError(BuildCode.MANIFEST_INVALID, f"The target name {shown(project.name)} is not allowed.")
         {"lib": libs, "bin": bins, "": list[Project]()}[kind].append(project)
     if len(bins) > 1:
         bins = (
@@ -177,7 +197,7 @@ def _only(found: list[Project], target: str) -> Project:
             remedy='Give it a binary, or a library with crate-type = ["cdylib"].',
         )
     if len(found) > 1:
-        names = ", ".join(sorted(_shown(project.name) for project in found)[:8])
+        names = ", ".join(sorted(shown(project.name) for project in found)[:8])
         raise BuildError(
             BuildCode.AMBIGUOUS_ARTIFACT,
             f"The repository gives {len(found)} modules ({names}), and one is wanted.",
@@ -190,5 +210,6 @@ def _outside(what: str) -> BuildError:
     return BuildError(BuildCode.MANIFEST_INVALID, f"{what} points outside the repository.")
 
 
-def _shown(untrusted_name: str) -> str:
+def shown(untrusted_name: str) -> str:
+    """A stranger's name as text that is safe to print."""
     return re.sub(r"[^\x20-\x7e]", "?", untrusted_name)[:120]

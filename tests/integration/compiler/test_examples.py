@@ -77,19 +77,21 @@ def test_of_a_workspace_the_default_member_is_built(build: Build, publish: Publi
     assert built.provenance["subject"][0]["name"] == "two.wasm"
 
 
-def test_a_workspace_with_one_module_and_a_path_dependency_builds(build: Build, publish: Publish) -> None:
+def test_the_one_workspace_in_a_folder_builds_with_its_path_dependency(build: Build, publish: Publish) -> None:
     helper = '[package]\nname = "helper"\nversion = "0.1.0"\nedition = "2021"\n'
     guest = helper.replace("helper", "guest") + '[lib]\ncrate-type = ["cdylib"]\n[dependencies]\nhelper = { path = "../helper" }\n'
     files = {
-        "Cargo.toml": '[workspace]\nresolver = "2"\nmembers = ["crates/*"]\n',
-        "crates/guest/Cargo.toml": guest,
-        "crates/guest/src/lib.rs": '#[no_mangle]\npub extern "C" fn execute(_p: i32, _n: i32) -> i32 { helper::answer() }\n',
-        "crates/helper/Cargo.toml": helper,
-        "crates/helper/src/lib.rs": "pub fn answer() -> i32 { 65532 }\n",
+        "code/Cargo.toml": '[workspace]\nresolver = "2"\nmembers = ["crates/*"]\n',
+        "code/crates/guest/Cargo.toml": guest,
+        "code/crates/guest/src/lib.rs": '#[no_mangle]\npub extern "C" fn execute(_p: i32, _n: i32) -> i32 { helper::answer() }\n',
+        "code/crates/helper/Cargo.toml": helper,
+        "code/crates/helper/src/lib.rs": "pub fn answer() -> i32 { 65532 }\n",
     }
 
-    built = build(publish(files, without=("Cargo.lock", "src/lib.rs")))
+    events = list[BuildEvent]()
+    built = build(publish(files, without=("Cargo.toml", "Cargo.lock", "src/lib.rs")), on_event=events.append)
 
+    assert any("the project in code is built" in event.text for event in events)
     assert built.provenance["subject"][0]["name"] == "guest.wasm"
 
 

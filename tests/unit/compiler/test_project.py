@@ -55,10 +55,28 @@ def test_a_name_that_only_looks_like_one_outside_is_taken(path: str) -> None:
     assert path in read_tree(listing(("100644", "Cargo.toml"), ("100644", path)), BuildLimits()).paths
 
 
-def test_a_package_in_a_folder_is_named_with_the_way_to_reach_it() -> None:
+@pytest.mark.parametrize(
+    ("paths", "root"),
+    [
+        (["Cargo.toml", "guest/Cargo.toml"], "/src"),
+        (["README.md", "contracts/guest/Cargo.toml"], "/src/contracts/guest"),
+        (["code/Cargo.toml", "code/one/Cargo.toml", "code/two/Cargo.toml", "code/one/Cargo.lock"], "/src/code"),
+    ],
+)
+def test_the_outermost_manifest_names_the_project(paths: list[str], root: str) -> None:
+    tree = read_tree(listing(*[("100644", path) for path in paths]), BuildLimits())
+
+    assert tree.root == root
+    assert not tree.has_lockfile  # only the one beside that manifest counts
+
+
+@pytest.mark.parametrize("paths", [["a/Cargo.toml", "a-b/Cargo.toml"], ["one/x/Cargo.toml", "one/\x1bx/Cargo.toml", "one/README.md"]])
+def test_of_several_projects_below_the_root_none_is_guessed(paths: list[str]) -> None:
     with pytest.raises(BuildError, match="manifest_missing") as caught:
-        read_tree(listing(("100644", "README.md"), ("100644", "contracts/guest/Cargo.toml")), BuildLimits())
-    assert 'members = ["contracts/guest"]' in caught.value.remedy
+        read_tree(listing(*[("100644", path) for path in paths]), BuildLimits())
+    assert "2 below it" in caught.value.sentence
+    assert f'"{paths[0].removesuffix("/Cargo.toml")}"' in caught.value.remedy
+    assert caught.value.remedy.isprintable()
 
 
 def test_too_many_files_are_refused() -> None:
@@ -88,10 +106,11 @@ def test_of_several_binaries_the_default_one_is_built(chosen: dict[str, str]) ->
     assert read_project(text, target="wasm32-wasip1").name == "b"
 
 
-def test_the_root_package_comes_before_the_other_members() -> None:
-    text = metadata(package("root", lib=True), package("member", "/src/member/Cargo.toml", lib=True))
+@pytest.mark.parametrize("root", ["/src", "/src/code"])
+def test_the_root_package_comes_before_the_other_members(root: str) -> None:
+    text = metadata(package("root", f"{root}/Cargo.toml", lib=True), package("member", f"{root}/member/Cargo.toml", lib=True), root=root)
 
-    assert read_project(text, target="wasm32-wasip1").package == "root"
+    assert read_project(text, target="wasm32-wasip1", root=root).package == "root"
 
 
 @pytest.mark.parametrize(
