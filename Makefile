@@ -2,7 +2,10 @@
 
 VENV ?= .venv
 IMAGE ?= offchainvm-worker
+# Several processes, each with whole files of tests; JOBS=0 for one.
+JOBS ?= 2
 PYTEST_ARGS ?=
+PYTEST := pytest -n $(JOBS) --dist loadgroup
 RUN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 CODE := offchainvm celeryconfig.py docs tests benchmarks
@@ -31,16 +34,16 @@ dev: $(STAMP) ## The whole stack on this machine, kept running, with Flower
 	@$(RUN)/offchainvm dev
 
 test: $(STAMP) ## All tests: unit, integration, acceptance
-	@$(RUN)/python -m pytest tests $(PYTEST_ARGS)
+	@$(RUN)/python -m $(PYTEST) tests $(PYTEST_ARGS)
 
 test-unit: $(STAMP) ## Tests that need no service
-	@$(RUN)/python -m pytest tests/unit $(PYTEST_ARGS)
+	@$(RUN)/python -m $(PYTEST) tests/unit $(PYTEST_ARGS)
 
 test-integration: $(STAMP) ## Tests of one room with its real services
-	@$(RUN)/python -m pytest tests/integration $(PYTEST_ARGS)
+	@$(RUN)/python -m $(PYTEST) tests/integration $(PYTEST_ARGS)
 
 test-acceptance: $(STAMP) ## Tests of the whole way, with real processes that are killed
-	@$(RUN)/python -m pytest tests/acceptance $(PYTEST_ARGS)
+	@$(RUN)/python -m $(PYTEST) tests/acceptance $(PYTEST_ARGS)
 
 check: lint types imports ## Everything that reads the code without running it
 

@@ -6,6 +6,7 @@ settings (and so the secrets) of its role alone, and nothing outlives ``stop`` o
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -223,10 +224,14 @@ class Stack:
         name = role if count == 1 else f"{role}-{count}"
         if role == "flower":
             return self._flower(name)
-        settings = {**self.settings_for(Role(role), name=name), "WORKER_ID": name}
+        settings = {**self.settings_for(Role(role), name=name), "WORKER_ID": self.worker_id(name)}
         live = {"OFFCHAINVM_LIVE_DIR": str(self._live_folder(name))}
         environment = clean_environment({**settings, **live}, builds=role == "compile")
         return self._add_process(name, self._command(role), environment=environment, ready=self._tells_that_it_lives)
+
+    def worker_id(self, name: str) -> str:
+        """WORKER_ID of a process: of this folder's stacks alone, since a compile worker removes what an earlier one of its name left."""
+        return f"{name}-{hashlib.sha256(str(self.folder).encode()).hexdigest()[:6]}"
 
     def _command(self, role: str) -> list[str]:
         if role in {"bridge", "monitor"}:

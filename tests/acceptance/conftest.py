@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+import builder
 import pytest
 from world import World, until
 
 from offchainvm.cli.stack import Stack, StackOptions
-from offchainvm.compiler import engine, image, sandbox
-from offchainvm.errors import Unavailable
-from offchainvm.settings import load_only
+from offchainvm.compiler import sandbox
 
 
 @pytest.hookimpl(wrapper=True)
@@ -29,30 +27,23 @@ def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def builder_image(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """The image that builds run in, made where it is missing; and no container or volume of ours left at the end."""
-    try:
-        client = engine.connect()
-    except Unavailable:
-        if os.environ.get("CI"):
-            raise
-        pytest.skip("no Docker engine on this machine")
-    values = load_only(["docker_image", "builder_image"])
-    image.make_image(client, values.builder_image, base_image=values.docker_image, state_dir=tmp_path_factory.mktemp("image"), say=print)
+    """The image that builds run in, made where it is missing."""
+    with builder.client() as client:
+        builder.make_image(client, tmp_path_factory.mktemp("image"))
 
 
 @pytest.fixture
-def no_sandbox_left() -> Iterator[None]:
+def no_sandbox_left(world: World) -> Iterator[None]:
     """Fails the test that leaves a container or volume of a build."""
     yield
-    client = engine.connect()
-    filters = {"label": f"{sandbox.LABEL_OWNER}=compile"}
+    with builder.client() as client:
+        filters = {"label": f"{sandbox.LABEL_OWNER}={world.stack.worker_id('compile')}"}
 
-    def left() -> list[str]:
-        found = [*client.containers.list(all=True, filters=filters), *client.volumes.list(filters=filters)]
-        return [item.name for item in found]
+        def left() -> list[str]:
+            found = [*client.containers.list(all=True, filters=filters), *client.volumes.list(filters=filters)]
+            return [item.name for item in found]
 
-    until(lambda: not left(), f"no container or volume of a build to be left, but there are {left()}")
-    client.close()
+        until(lambda: not left(), f"no container or volume of a build to be left, but there are {left()}")
 
 
 @pytest.fixture(scope="session")

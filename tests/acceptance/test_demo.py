@@ -7,20 +7,21 @@ import subprocess
 import sys
 from pathlib import Path
 
+import builder
 import pytest
 
-from offchainvm.compiler import engine, sandbox
+from offchainvm.compiler import sandbox
 
 SECONDS = 110
 
 
 def labelled() -> set[str]:
-    """Containers and volumes of builds, whoever's they are."""
-    client = engine.connect()
+    """Containers and volumes of builds by the compile worker of any stack."""
     filters = {"label": sandbox.LABEL_OWNER}
-    found = {item.id for item in (*client.containers.list(all=True, filters=filters), *client.volumes.list(filters=filters))}
-    client.close()
-    return found
+    with builder.client() as client:
+        items = [*client.containers.list(all=True, filters=filters), *client.volumes.list(filters=filters)]
+        labels = [item.attrs.get("Labels") or item.attrs["Config"]["Labels"] for item in items]
+        return {item.id for item, label in zip(items, labels, strict=True) if label[sandbox.LABEL_OWNER].startswith("compile-")}
 
 
 def processes_of(folder: Path) -> list[str]:

@@ -68,7 +68,7 @@ def test_one_job_walks_the_whole_way_and_every_byte_of_it_is_as_the_wire_contrac
     assert created == as_json({**task, "input_data": "over the hills"})
     lock = f"compile:{world.repo('way')}:{sha}"
     [acquired] = [body for method, path, body in sent if path == "/locks/acquire"]
-    assert acquired == as_json({"lock_key": lock, "worker_id": "compile", "ttl_seconds": 360})
+    assert acquired == as_json({"lock_key": lock, "worker_id": world.stack.worker_id("compile"), "ttl_seconds": 360})
     released = f"/locks/release/compile%3Ahttps%3A%2F%2Fgithub.com%2Ftests%2Fway%3A{sha}"
     assert [(method, body) for method, path, body in sent if path == released] == [("DELETE", b"")]
     [upload] = [body for method, path, body in sent if (method, path) == ("POST", "/wasm/upload")]

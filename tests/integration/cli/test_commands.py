@@ -45,7 +45,7 @@ def test_doctor_finds_a_running_stack_well_and_names_the_queue_that_nobody_serve
     assert rows["queue compile"]["remedy"] == "Start one: celery -A offchainvm worker -Q compile"
     assert rows["operator role"]["detail"].startswith("operator.devnet is the operator")
     assert "function-call key" in rows["access keys"]["detail"]
-    assert rows["queue execute"]["detail"] == "execute@execute"
+    assert rows["queue execute"]["detail"] == f"execute@{stack.worker_id('execute')}"
     assert stack.keys.function_call_keys[0].secret_text not in examined.stdout + examined.stderr
     assert stack.api_token not in examined.stdout + examined.stderr
 

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import os
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import builder as builder_support
 import pytest
 
-from offchainvm.compiler import engine, image, sandbox
+from offchainvm.compiler import sandbox
 from offchainvm.compiler.base import BuildEvent, BuildRequest, BuiltModule, ignore_event
 from offchainvm.compiler.build import SandboxBuilder
 from offchainvm.compiler.limits import BuildLimits
 from offchainvm.compiler.local import publish_folder
 from offchainvm.compiler.source import parse_source
-from offchainvm.errors import Unavailable
 from offchainvm.models import CodeSource
 from offchainvm.settings import load_only
 
@@ -40,22 +39,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def client() -> Iterator[DockerClient]:
-    try:
-        found = engine.connect()
-    except Unavailable:
-        if os.environ.get("CI"):
-            raise
-        pytest.skip("no Docker engine on this machine")
-    yield found
-    found.close()
+    with builder_support.client() as found:
+        yield found
 
 
 @pytest.fixture(scope="session")
 def state_dir(client: DockerClient, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where the layers of the builder image are recorded; the image is made where it is missing."""
     folder = tmp_path_factory.mktemp("state")
-    values = load_only(["docker_image", "builder_image"])
-    image.make_image(client, values.builder_image, base_image=values.docker_image, state_dir=folder, say=print)
+    builder_support.make_image(client, folder)
     return folder
 
 
