@@ -19,7 +19,8 @@ from offchainvm.engine.wasmtime_engine import engine, make_engine
 _PLAIN, _NATIVE, _INJECTED = "plain", "native", "injected"
 _FOREVER = 1 << 60
 _COPIES = 3000
-_CALLS = """(func $fib (export "run") (param i32) (result i32)
+_CALLS = """(func (export "run") (param i32) (result i32) (call $fib (local.get 0)))
+(func $fib (param i32) (result i32)
   (if (result i32) (i32.lt_s (local.get 0) (i32.const 2)) (then (local.get 0)) (else
     (i32.add (call $fib (i32.sub (local.get 0) (i32.const 1))) (call $fib (i32.sub (local.get 0) (i32.const 2)))))))"""
 _INTEGERS = """(func (export "run") (param i32) (result i32) (local $x i64) (local.set $x (i64.const 88172645463325252))

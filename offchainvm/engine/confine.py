@@ -9,8 +9,23 @@ from pathlib import Path
 from offchainvm.processes import die_with_parent, prctl
 
 _PR_SET_NO_NEW_PRIVS = 38  # prctl(2)
+HOST_STACK_BYTES = 1536 * 1024
+"""Beside a guest's part of a stack, what Python and its host functions need."""
 _DESCRIPTORS_MAX = 64
 _PROCESSES_MAX = 0
+
+
+def allow_stack(guest_bytes: int) -> None:
+    """Let the main thread's stack grow until a guest can have so much of it, as far as the system lets us."""
+    hard = resource.getrlimit(resource.RLIMIT_STACK)[1]
+    wanted = guest_bytes + HOST_STACK_BYTES
+    resource.setrlimit(resource.RLIMIT_STACK, (wanted if hard == resource.RLIM_INFINITY else min(wanted, hard), hard))
+
+
+def available_stack_bytes(most: int) -> int:
+    """How much of this process's stack a guest may have: ``most``, or what is there beside the host's."""
+    soft = resource.getrlimit(resource.RLIMIT_STACK)[0]
+    return most if soft == resource.RLIM_INFINITY else min(most, max(soft - HOST_STACK_BYTES, HOST_STACK_BYTES))
 
 
 def isolate(*, parent: int) -> None:

@@ -13,7 +13,8 @@ from offchainvm.engine import hostcalls
 from offchainvm.engine.binary import FunctionType
 from offchainvm.engine.fuel import Slices
 from offchainvm.engine.meter import LEFT, RESERVED, TICK
-from offchainvm.engine.wasi import OutOfInstructions
+from offchainvm.engine.meter_snippets import STACK_OVERFLOW
+from offchainvm.engine.wasi import OutOfInstructions, StackOverflow
 
 SLICE_INSTRUCTIONS = 10_000_000
 """What a metered module runs between two looks at the deadline: some milliseconds, and never near the grace of a kill."""
@@ -125,10 +126,14 @@ class InjectedCounter:
     def _tick(self, caller: Any, arguments: tuple[int, ...]) -> int:
         self.see(caller)
         (held,) = arguments
-        left = self._not_given + (held - _RANGE if held & _SIGN else held)
-        # Until this returns, the count is here and not in the global.
+        held = held - _RANGE if held & _SIGN else held
+        overflow = held == STACK_OVERFLOW
+        # Until this returns, the count is here and not in the global; but for an overflow, which wrote it down.
+        left = self._exactly_left if overflow else self._not_given + held
         self._last = left
         try:
+            if overflow:
+                raise StackOverflow
             if left < 0:
                 raise OutOfInstructions
             self._on_slice()

@@ -15,7 +15,18 @@ import wasmtime
 from offchainvm.engine import hostcalls
 from offchainvm.engine.counting import Counter, FuelCounter, InjectedCounter
 from offchainvm.engine.limits import WASM_PAGE_BYTES, Limits
-from offchainvm.engine.wasi import SIGNATURES, WASI_MODULE, BadPointer, DeadlinePassed, GuestExit, OutOfInstructions, OutputLimit, Wasi
+from offchainvm.engine.meter import STACK_BYTES
+from offchainvm.engine.wasi import (
+    SIGNATURES,
+    WASI_MODULE,
+    BadPointer,
+    DeadlinePassed,
+    GuestExit,
+    OutOfInstructions,
+    OutputLimit,
+    StackOverflow,
+    Wasi,
+)
 from offchainvm.engine.wasmtime_engine import LinearMemory, compile_module, engine
 from offchainvm.errors import Status
 
@@ -238,6 +249,8 @@ class Guest:
             return _Answered(Status.TIMEOUT, f"The program ran longer than {limits.wall_seconds:g} s, the limit.")
         if isinstance(ended, OutOfInstructions):
             return self._out_of_fuel()
+        if isinstance(ended, StackOverflow):
+            return _Answered(Status.STACK_OVERFLOW, f"The program's calls nest too deep: their frames need more than {STACK_BYTES} bytes.")
         return _Answered(Status.INTERNAL_ERROR, f"A host function failed ({type(ended).__name__}).")
 
     def _exit(self, code: int) -> _Answered:

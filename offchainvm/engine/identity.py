@@ -8,7 +8,7 @@ import importlib.metadata
 from offchainvm.engine.meter import METER_VERSION
 
 ENGINE = "wasmtime"
-CONFIGURATION = 1
+CONFIGURATION = 2
 """Part of the key of cached native code: count up with every change of ``wasmtime_engine.make_engine``."""
 
 

@@ -4,6 +4,7 @@ Every operator costs 1, but nop, drop, block, loop, unreachable, return, else an
 costs 1; bulk operations cost 1 more for each byte or element, and growth for each page or element that was granted.
 The pass adds one global, what is left, and one import: ``tick`` gets what is left when that falls below zero, which is
 looked at where functions begin, in loops and at bulk operations, and answers what is left then, or ends the guest.
+A second global is what is left of the stack: below zero, ``tick`` gets ``STACK_OVERFLOW`` and ends the guest.
 """
 
 from __future__ import annotations
@@ -13,13 +14,18 @@ from collections.abc import Callable
 
 from offchainvm.engine.binary import CORE_VERSION, MAGIC, VALUE_TYPES, Reader, Sections, malformed, read_sections, signed, unsigned
 from offchainvm.engine.limits import ModuleLimits
-from offchainvm.engine.meter_code import Names, meter_body
+from offchainvm.engine.meter_code import meter_body
+from offchainvm.engine.meter_snippets import Names
 from offchainvm.errors import ExecutionError, Status
 
-METER_VERSION = 2
+METER_VERSION = 3
 """Part of the key of cached native code, and of every count: raise it with each change of the pass or its table."""
 RESERVED = "offchainvm"
 TICK, LEFT = "tick", f"{RESERVED}.left"
+STACK_BYTES = 4 << 20
+"""What the frames of nested calls may need, by an estimate that is the same on every engine."""
+NATIVE_STACK_BYTES = 8 * STACK_BYTES + (1 << 20)
+"""An engine's own stack: what the frames that fit the estimate may really need, and one of a function that calls nothing."""
 _TYPE, _IMPORT, _GLOBAL, _EXPORT, _START, _ELEMENT, _CODE = 1, 2, 6, 7, 8, 9, 10
 _ORDER = (1, 2, 3, 4, 5, 6, 7, 8, 9, 12, 10, 11)
 # wasmtime starts a module in a function of its own, which calls the module's.
@@ -50,13 +56,15 @@ def meter(valid_wasm: bytes, *, limits: ModuleLimits | None = None) -> bytes:
     sections = read_sections(valid_wasm, limits or ModuleLimits())
     check_reserved(sections)
     found = _payloads(valid_wasm)
-    names = Names(_count(found.get(_GLOBAL)), len(sections.imported_functions))
+    globals = _count(found.get(_GLOBAL))
+    names = Names(counter=globals, stack=globals + 1, tick=len(sections.imported_functions))
     tick = _text(RESERVED) + _text(TICK) + b"\x00" + unsigned(len(sections.types))
-    remaining = b"\x7e\x01\x42" + signed(-_START_COST if _START in found else 0) + b"\x0b"
+    left = b"\x7e\x01\x42" + signed(-_START_COST if _START in found else 0) + b"\x0b"
+    stack = b"\x7e\x01\x42" + signed(STACK_BYTES) + b"\x0b"
     made = {
         _TYPE: _append(found.get(_TYPE), b"\x60\x01\x7e\x01\x7e"),
         _IMPORT: _append(found.get(_IMPORT), tick),
-        _GLOBAL: _append(_constants(found.get(_GLOBAL), names, _global), remaining),
+        _GLOBAL: _append(_constants(found.get(_GLOBAL), names, _global), left, stack),
         _EXPORT: _append(_exports(found.get(_EXPORT), names), _text(LEFT) + b"\x03" + unsigned(names.counter)),
     }
     if _START in found:
@@ -89,11 +97,11 @@ def _start(found: dict[int, bytes]) -> int:
 
 
 def _bodies(wasm: bytes, sections: Sections, names: Names, *, start: int) -> bytes:
-    parts = [unsigned(len(sections.bodies))]
+    parts, most = [unsigned(len(sections.bodies))], max((len(kind.results) for kind in sections.types), default=0)
+    outer = {start, *(index for kind, index in sections.exports.values() if kind == "func")}
     for index, ((begin, end), kind) in enumerate(zip(sections.bodies, sections.functions, strict=True), names.tick):
-        # Nobody can be asked for the counter of a module whose start function failed: it has to tick first.
         parameters = bytes(_KINDS[name] for name in sections.types[kind].params)
-        body = meter_body(wasm, begin, end, parameters=parameters, names=names, check=index == start)
+        body = meter_body(wasm, begin, end, parameters=parameters, names=names, results=most if most > 1 else 0, outer=index in outer)
         parts += (unsigned(len(body)), body)
     return b"".join(parts)
 
@@ -106,9 +114,9 @@ def _count(payload: bytes | None) -> int:
     return Reader(payload, 0, len(payload)).leb() if payload else 0
 
 
-def _append(payload: bytes | None, entry: bytes) -> bytes:
+def _append(payload: bytes | None, *entries: bytes) -> bytes:
     reader = Reader(payload or b"\0", 0, len(payload or b"\0"))
-    return unsigned(reader.leb() + 1) + reader.data[reader.position :] + entry
+    return unsigned(reader.leb() + len(entries)) + reader.data[reader.position :] + b"".join(entries)
 
 
 def _exports(payload: bytes | None, names: Names) -> bytes:

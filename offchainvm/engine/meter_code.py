@@ -3,6 +3,9 @@
 A straight run of operators that is entered at one place and left at one place is charged where it begins. The counter
 lives in a local of its own and is written to the module's global before whatever may leave the function.
 
+What is left of the stack is counted too, since an engine's own is as large as its compiler's frames: a function that
+calls others takes its frame from the global that its caller wrote, and writes what is left before each call of its own.
+
 Each loop gets another loop around it, whose head asks the host for more::
 
     (loop $more  (if (count < cost) (then  count = tick(count - cost) + cost))
@@ -18,8 +21,9 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 
-from offchainvm.engine.binary import Reader, malformed, signed, unsigned
+from offchainvm.engine.binary import Reader, malformed, unsigned
 from offchainvm.engine.meter_locals import ASIDE_MAX, Locals
+from offchainvm.engine.meter_snippets import Names, Snippets
 from offchainvm.engine.operators import BULK, COUNTED, FREE, WRITING
 
 _OPERATOR = re.compile(
@@ -32,18 +36,8 @@ _BLOCK_OP, _LOOP, _IF, _END, _BR, _BR_IF, _BR_TABLE, _RETURN, _CALL, _RETURN_CAL
 _RETURN_CALL_INDIRECT, _REF_FUNC, _MEMORY_GROW, _TABLE_GROW = 0x13, 0xD2, b"\x40", b"\xfc\x0f"
 _ENTRY, _RELOAD, _HEAD, _PLAIN = range(4)
 _END_BYTE = b"\x0b"
-
-
-@dataclass(frozen=True)
-class Names:
-    """Indices of what the pass adds: the counter, and the host function that is called when it is below zero."""
-
-    counter: int
-    tick: int
-
-    def moved(self, function: int) -> int:
-        """The new index of an old function: the host function stands behind the imports, before all others."""
-        return function + (function >= self.tick)
+# What a frame may need: measured frames of compiled Rust are a half of it, frames made to be large less than eight times.
+_FRAME_BYTES, _SLOT_BYTES, _CODE_BYTES_A_FRAME_BYTE = 64, 16, 4
 
 
 @dataclass
@@ -79,7 +73,7 @@ class _Body:
     data: bytes
     copied: int
     names: Names
-    locals: Locals
+    code: Snippets
     parts: list[bytes] = field(default_factory=list)
     runs: list[tuple[int, int, int]] = field(default_factory=list)
     frames: list[_Frame] = field(default_factory=list)
@@ -89,16 +83,7 @@ class _Body:
     kind: int = _ENTRY
     place: int = -1
     reachable: bool = True
-    repeats: bool = False
-
-    def __post_init__(self) -> None:
-        self.count, self.set_count, self.tee_count = (code + self.locals.counter for code in (b"\x20", b"\x21", b"\x22"))
-        self.load, self.save = b"\x23" + unsigned(self.names.counter), self.count + b"\x24" + unsigned(self.names.counter)
-        self.tick = b"\x10" + unsigned(self.names.tick)
-        # count = global = what is on the stack
-        self.keep = self.tee_count + b"\x24" + unsigned(self.names.counter)
-        # if (count = what is on the stack) < 0: count = global = tick(count)
-        self.check = self.tee_count + b"\x42\x00\x53\x04\x40" + self.count + self.tick + self.keep + b"\x0b"
+    calls: bool = False
 
     def insert(self, position: int, code: bytes) -> None:
         self.parts.append(self.data[self.copied : position])
@@ -129,38 +114,36 @@ class _Body:
 
     def fill(self) -> None:
         for place, kind, cost in self.runs:
-            charge = b"\x42" + signed(cost) + b"\x7d"
-            if kind in (_ENTRY, _RELOAD):
-                check = self.check if kind == _ENTRY and self.repeats else self.set_count
-                self.parts[place] = self.load + (charge if cost else b"") + check
-            elif cost:
-                self.parts[place] = self.count + charge + self.set_count
-                if kind == _HEAD:
-                    self._fill_head(place, cost)
+            if kind == _ENTRY:
+                self.parts[place] = self.code.entry(cost, calls=self.calls)
+            else:
+                self.parts[place] = self.code.charge(cost, load=kind == _RELOAD)
+            if kind == _HEAD and cost:
+                self._fill_loop(place, cost)
 
-    def _fill_head(self, place: int, cost: int) -> None:
+    def _fill_loop(self, place: int, cost: int) -> None:
         """A head that costs nothing is left to another head at once, and nothing is asked there."""
-        loop, amount = self.heads[place], b"\x42" + signed(cost)
-        aside, back = self.locals.aside(loop.written)
-        short = self.count + amount + b"\x53"
-        more = self.count + amount + b"\x7d" + self.tick + amount + b"\x7c" + self.keep
-        self.parts[loop.outer] = loop.operator + short + b"\x04\x40" + aside + more + back + b"\x0b"
+        loop = self.heads[place]
+        self.parts[loop.outer] = loop.operator + self.code.more(cost, loop.written)
         if loop.choices:
-            self.parts[place] = short + b"\x0d\x01" + self.parts[place]
+            self.parts[place] = self.code.ask(cost) + self.parts[place]
             return
         for jump, label in loop.jumps:
-            self.parts[jump] = self.count + amount + b"\x59\x0d" + unsigned(label) + b"\x0c" + unsigned(label + 1)
+            self.parts[jump] = self.code.jump(cost, label)
 
 
-def meter_body(data: bytes, start: int, end: int, *, parameters: bytes, names: Names, check: bool = False) -> bytes:
+def meter_body(data: bytes, start: int, end: int, *, parameters: bytes, names: Names, results: int, outer: bool) -> bytes:
     """The metered body (locals included, its size not) of the function ``data[start:end]``, which is known to be valid.
 
-    ``parameters`` are the kinds of its parameters, a byte each. ``check``: look at the counter at its entry even where
-    it calls nothing.
+    ``parameters`` are the kinds of its parameters, a byte each; ``results`` how many values a call in it may give, if more
+    than one. ``outer``: the engine or the host calls it, so it asks at its entry in any case (of a start function that failed,
+    nobody could ask for the counter afterwards), and leaves the stack as it was.
     """
     reader = Reader(data, start, end)
     found = Locals(parameters, reader)
-    body = _Body(data, reader.position, names, found, repeats=check)
+    calls = data.count(b"\x10", reader.position, end) + data.count(b"\x11", reader.position, end) if results else 0
+    frame_bytes = _FRAME_BYTES + _SLOT_BYTES * (found.count + results * (calls + 1)) + (end - start) // _CODE_BYTES_A_FRAME_BYTE
+    body = _Body(data, reader.position, names, Snippets(names, found, frame_bytes, outer=outer))
     body.open(reader.position, _ENTRY)
     body.cost = 1
     body.frames.append(_Frame(_BLOCK_OP, True))
@@ -230,7 +213,7 @@ def _else_or_end(body: _Body, reader: Reader, at: int) -> None:
         body.frames.pop()
         if not body.frames:
             if body.reachable:
-                body.insert(at, body.save)
+                body.insert(at, body.code.exit)
             body.close()
             return
         if frame.loop:
@@ -267,8 +250,10 @@ def _indexed(body: _Body, reader: Reader, at: int) -> None:
     if body.reachable and opcode == _BR and (loop := body.frames[-1 - index].loop):
         _jump_back(body, reader, at, loop, _moved_label(body, index))
         return
-    if body.reachable and (calls or (opcode != _REF_FUNC and _branch_to(body, index))):
-        body.insert(at, body.save)
+    if body.reachable and calls:
+        _before_call(body, at, tail=opcode == _RETURN_CALL)
+    elif body.reachable and opcode != _REF_FUNC and _branch_to(body, index):
+        body.insert(at, body.code.exit)
     moved = body.names.moved(index) if calls or opcode == _REF_FUNC else _moved_label(body, index)
     if moved != index:
         body.replace(at, reader.position, bytes([opcode]) + unsigned(moved))
@@ -282,8 +267,13 @@ def _jump_back(body: _Body, reader: Reader, at: int, loop: _Loop, label: int) ->
     body.leave()
 
 
+def _before_call(body: _Body, at: int, *, tail: bool) -> None:
+    """A tail call gives its own frame back first."""
+    body.calls = True
+    body.insert(at, body.code.before_tail_call if tail else body.code.before_call)
+
+
 def _after(body: _Body, position: int, *, goes_on: bool, calls: bool) -> None:
-    body.repeats |= calls
     if not goes_on:
         body.leave()
         return
@@ -293,7 +283,7 @@ def _after(body: _Body, position: int, *, goes_on: bool, calls: bool) -> None:
 
 def _leave(body: _Body, _: Reader, at: int) -> None:
     if body.reachable:
-        body.insert(at, body.save)
+        body.insert(at, body.code.exit)
         body.leave()
 
 
@@ -302,8 +292,9 @@ def _indirect(body: _Body, reader: Reader, at: int) -> None:
     reader.leb()
     body.cost += 1
     if body.reachable:
-        body.insert(at, body.save)
-        _after(body, reader.position, goes_on=body.data[at] != _RETURN_CALL_INDIRECT, calls=True)
+        tail = body.data[at] == _RETURN_CALL_INDIRECT
+        _before_call(body, at, tail=tail)
+        _after(body, reader.position, goes_on=not tail, calls=True)
 
 
 def _vector(body: _Body, reader: Reader, at: int) -> None:
@@ -320,7 +311,7 @@ def _br_table(body: _Body, reader: Reader, at: int) -> None:
     targets = [reader.leb() for _ in range(size + 1)]
     # Every target is noted, so no short cut.
     if body.reachable and True in [_branch_to(body, depth) for depth in set(targets)]:
-        body.insert(at, body.save)
+        body.insert(at, body.code.exit)
     if body.frames[-1].depth:
         moved = b"".join(unsigned(_moved_label(body, depth)) for depth in targets)
         body.replace(at, reader.position, bytes([_BR_TABLE]) + unsigned(size) + moved)
@@ -333,18 +324,15 @@ def _bulk(body: _Body, reader: Reader, at: int) -> None:
     body.cost += 1
     if not body.reachable:
         return
-    size, answer = body.locals.size, body.locals.answer
     body.close()
-    if not body.data.startswith((_MEMORY_GROW, _TABLE_GROW), at):
-        charge = body.count + b"\x20" + size + b"\xad\x7d"
-        body.insert(at, b"\x21" + size + charge + body.check + body.save + b"\x20" + size)
+    if body.data.startswith((_MEMORY_GROW, _TABLE_GROW), at):
+        before, after = body.code.growth()
+        body.insert(at, before)
+        body.insert(reader.position, after)
+        body.open(reader.position, _PLAIN)
+    else:
+        body.insert(at, body.code.bulk())
         body.open(reader.position, _RELOAD)
-        return
-    # Growth is paid for when it was granted: counter -= answer == -1 ? 0 : size
-    body.insert(at, body.save + b"\x22" + size)
-    charge = body.load + b"\x42\x00\x20" + size + b"\xad\x20" + answer + b"\x41\x7f\x46\x1b\x7d"
-    body.insert(reader.position, b"\x22" + answer + charge + body.check)
-    body.open(reader.position, _PLAIN)
 
 
 _STEPS = {

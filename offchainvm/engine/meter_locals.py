@@ -34,8 +34,8 @@ class Locals:
         self._declared = reader.data[start : reader.position]
         self._kinds, self._ends = [kind for _, kind in kinds], list(accumulate(count for count, _ in kinds))
         self.count = self._ends[-1] if kinds else 0
-        self._added = [_I64, _I32, _I32]
-        self.counter, self.size, self.answer = (unsigned(self.count + index) for index in range(3))
+        self._added = [_I64, _I32, _I32, _I64]
+        self.counter, self.size, self.answer, self.stack = (unsigned(self.count + index) for index in range(4))
         self._places: dict[int, list[bytes]] = {kind: [] for kind in _PLACES}
 
     def declared(self) -> bytes:

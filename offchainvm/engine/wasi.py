@@ -69,6 +69,10 @@ class OutOfInstructions(Exception):
     """A host function had more to do than the guest's instructions pay for."""
 
 
+class StackOverflow(Exception):
+    """The guest's calls nest deeper than a metered module may go."""
+
+
 class BadPointer(Exception):
     """A guest's pointer or length lies outside its memory."""
 

@@ -8,7 +8,8 @@ import functools
 import wasmtime
 from wasmtime import _ffi as ffi
 
-from offchainvm.engine.meter import meter
+from offchainvm.engine.confine import HOST_STACK_BYTES, available_stack_bytes
+from offchainvm.engine.meter import NATIVE_STACK_BYTES, meter
 from offchainvm.engine.wasi import BadPointer
 from offchainvm.errors import ExecutionError, Status
 
@@ -25,8 +26,10 @@ def make_engine(metering: str) -> wasmtime.Engine:
     # A process that compiled in parallel must not fork: its children hang on the pool's locks.
     config.parallel_compilation = False
     config.cranelift_nan_canonicalization = True
-    # The rest of the 2 MiB of a call's stack is for the host functions, which are Python.
-    config.max_wasm_stack = WASM_STACK_BYTES
+    stack = WASM_STACK_BYTES if metering == "native" else available_stack_bytes(NATIVE_STACK_BYTES)
+    # Calls that count fuel have a stack of their own; the rest of it is for the host functions, which are Python.
+    ffi.wasmtime_config_async_stack_size_set(config.ptr(), stack + HOST_STACK_BYTES)
+    config.max_wasm_stack = stack
     for proposal in ("threads", "memory64", "multi_memory", "gc", "function_references", "exceptions", "relaxed_simd", "stack_switching",
                      "custom_page_sizes", "wide_arithmetic", "component_model"):  # fmt: skip
         setattr(config, f"wasm_{proposal}", False)

@@ -24,6 +24,8 @@ from pathlib import Path
 from typing import Any
 
 from offchainvm.engine.child import child_main
+from offchainvm.engine.confine import allow_stack
+from offchainvm.engine.meter import NATIVE_STACK_BYTES
 from offchainvm.engine.protocol import CONTROL_BYTES_MAX
 from offchainvm.processes import die_with_parent
 
@@ -41,6 +43,7 @@ def main(control_fd: int, parent: int, *, die_with_thread: bool, metering: str) 
     """
     if die_with_thread:
         die_with_parent(parent=parent)
+    allow_stack(NATIVE_STACK_BYTES)
     control = socket.socket(fileno=control_fd)
     try:
         zygote = Zygote(control, metering)

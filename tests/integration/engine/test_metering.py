@@ -10,6 +10,7 @@ import wasmtime
 
 from offchainvm.engine.base import ExecutionRequest, ExecutionResult, Limits
 from offchainvm.engine.limits import MIB
+from offchainvm.engine.meter import STACK_BYTES
 from offchainvm.engine.supervisor import METERINGS, Supervisor
 from offchainvm.errors import Status
 from tests.integration.engine.test_abis import CAT, ECHO
@@ -75,6 +76,49 @@ def test_injected_is_out_of_fuel_below_its_count_and_only_there(both, wat, input
             assert short.stdout == b""
     enough = both(wat, input, instructions=needed.instructions_used)["injected"]
     assert (enough.status, enough.instructions_used) == (needed.status, needed.instructions_used)
+
+
+def many(operator: str, count: int) -> str:
+    return "".join(operator.format(16 * index, index) for index in range(count))
+
+
+V128 = "v128 "
+RECURSIONS = {
+    "no locals": '(module (func $f (export "_start") (call $f)))',
+    "through a table": '(module (table 1 funcref) (elem (i32.const 0) $f) (func $f (export "_start") (call_indirect (i32.const 0))))',
+    "many locals": f"""(module (memory 2) (func $f (export "_start") (local {V128 * 4900})
+      {many("(local.set {1} (v128.load offset={0} (i32.const 0)))", 4900)} (call $f)
+      {many("(v128.store offset={0} (i32.const 0) (local.get {1}))", 4900)}))""",
+    "many parameters": f"""(module (func $f (param {V128 * 900}) (call $f {many("(local.get {1})", 900)}))
+      (func (export "_start") (call $f {"(v128.const i64x2 1 2)" * 900})))""",
+    "many results": f"""(module (func $f (result {V128 * 900}) (call $f) (call $f) {"(drop)" * 900})
+      (func (export "_start") (call $f) {"(drop)" * 900}))""",
+    "many operands": f"""(module (global $g (mut i32) (i32.const 0)) (func $f (export "_start") (local i32)
+      {"(i32x4.splat (local.tee 0 (i32.popcnt (i32.add (local.get 0) (global.get $g)))))" * 1500} (call $f)
+      {"(v128.any_true) (global.set $g)" * 1500}))""",
+}
+
+
+@pytest.mark.parametrize("name", RECURSIONS)
+def test_the_counted_stack_ends_before_the_engines(supervisors, tmp_path, name):
+    path = tmp_path / "module.wasm"
+    path.write_bytes(bytes(wasmtime.wat2wasm(RECURSIONS[name])))
+    limits = Limits(instructions=10**9, memory_bytes=16 * MIB, wall_seconds=20)
+    found = supervisors["injected"].execute(path, ExecutionRequest(b"", limits))
+    assert (found.status, found.trap, found.instructions_exact) == (Status.STACK_OVERFLOW, None, True)
+    assert f"{STACK_BYTES} bytes" in found.message
+    if name == "no locals":
+        assert found.instructions_used == 2 * (STACK_BYTES // 65 + 1)
+
+
+def test_calls_give_their_stack_back_and_tail_calls_need_none(both):
+    """Each of the three goes nearly as deep as is allowed: the second finds what the first left, in the same module."""
+    deep = "(if (local.get 0) (then (call $deep (i32.sub (local.get 0) (i32.const 1)))))"
+    tail = "(if (local.get 0) (then (call $deep (i32.const 3)) (return_call $tail (i32.sub (local.get 0) (i32.const 1)))))"
+    found = both(f"""(module (func $deep (param i32) {deep}) (func $tail (param i32) {tail})
+      (func $down (export "_initialize") (call $deep (i32.const 45000)))
+      (func (export "_start") (call $deep (i32.const 45000)) (call $down) (call $tail (i32.const 100000))))""")["injected"]
+    assert (found.status, found.message) == (Status.OK, "")
 
 
 def test_native_code_of_one_way_is_not_taken_for_the_other(both):

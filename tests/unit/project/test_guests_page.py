@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from offchainvm.engine.limits import KIB, MIB, CompileLimits, Limits, ModuleLimits
+from offchainvm.engine.meter import STACK_BYTES
 from offchainvm.engine.wasmtime_engine import WASM_STACK_BYTES
 from offchainvm.errors import RETRIES, Status
 from offchainvm.models import ExecutionResponse, ResourcesUsed
@@ -46,6 +47,7 @@ def test_the_other_limits_are_told_as_they_are() -> None:
     for text in (
         f"{limits.output_bytes // MIB} MiB in the engine",
         f"{limits.stderr_bytes // KIB} KiB are kept",
+        f"{STACK_BYTES // MIB} MiB of frames",
         f"{WASM_STACK_BYTES // KIB} KiB of WebAssembly calls",
         f"may take {compiling.wall_seconds:g} s and {compiling.data_bytes // (1024 * MIB)} GiB",
     ):
