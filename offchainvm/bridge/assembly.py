@@ -8,10 +8,11 @@ from redis import Redis
 
 from offchainvm import health
 from offchainvm.bridge.admission import Admission, LimitPolicy
+from offchainvm.bridge.announcer import Announcer
 from offchainvm.bridge.evidence import Coroner
 from offchainvm.bridge.head import Head
 from offchainvm.bridge.intake import Intake
-from offchainvm.bridge.monitor import Monitor
+from offchainvm.bridge.monitor import Monitor, Subject
 from offchainvm.bridge.poller import Backlog, Poller
 from offchainvm.bridge.reconciler import Keeper, Reconciliation, Uptime
 from offchainvm.bridge.relay import Relay, open_broker
@@ -20,6 +21,7 @@ from offchainvm.bridge.service import Part, Service
 from offchainvm.bridge.settler import Settler
 from offchainvm.bridge.unpolled import Unpolled
 from offchainvm.bridge.verdicts import Verdicts
+from offchainvm.bridge.watch import Watch
 from offchainvm.compiler.source import Resolver
 from offchainvm.coordinator import POLL_MARGIN_SECONDS, Coordinator
 from offchainvm.jobs.connection import connect
@@ -30,8 +32,10 @@ from offchainvm.jobs.resolves import Resolves
 from offchainvm.jobs.store import JobStore
 from offchainvm.journal import Journal
 from offchainvm.models import ResourceLimits
-from offchainvm.near.blocks import BlockService, HeightService, fastnear_url, newest_height
+from offchainvm.near.blocks import BlockService
+from offchainvm.near.heights import height_sources, newest_height
 from offchainvm.near.nonces import Nonces
+from offchainvm.near.readahead import ReadAhead
 from offchainvm.near.rpc import Rpc
 from offchainvm.settings import Settings
 
@@ -74,7 +78,8 @@ class Bridge:
             Part("head", self._head.run, grace_seconds=1.0),
         ]
         if self._settings.enable_event_monitor:
-            parts.append(_monitor_part(self._settings, self._redis, self._store, self._coordinator, self._admission))
+            monitor = event_monitor(self._settings, self._redis, self._store, self._coordinator, self._admission, rpc=self._rpc)
+            parts.append(_monitor_part(monitor))
         return _service(
             self._settings,
             parts,
@@ -112,27 +117,46 @@ def monitor_service(settings: Settings) -> Service:
     """The event monitor as a process of its own."""
     redis, coordinator = connect(settings.redis_url), _coordinator(settings)
     store = JobStore(redis)
-    part = _monitor_part(settings, redis, store, coordinator, _admission(settings, store, coordinator, head=None))
+    monitor = event_monitor(settings, redis, store, coordinator, _admission(settings, store, coordinator, head=None))
     name = f"monitor@{settings.node_name}"
-    return _service(settings, [part], name=name, store=store, coordinator=coordinator, closing=[coordinator.close])
+    return _service(settings, [_monitor_part(monitor)], name=name, store=store, coordinator=coordinator, closing=[coordinator.close])
 
 
-def _monitor_part(settings: Settings, redis: Redis, store: JobStore, coordinator: Coordinator, admission: Admission) -> Part:
-    blocks = BlockService(settings.neardata_api_url, api_key=settings.neardata_api_key, ca_bundle=settings.ca_bundle)
-    heights = HeightService(settings.fastnear_api_url or fastnear_url(settings.neardata_api_url), ca_bundle=settings.ca_bundle)
-    monitor = Monitor(
-        redis=redis,
-        store=store,
-        coordinator=coordinator,
-        blocks=blocks,
-        unpolled=Unpolled(redis=redis, store=store, admission=admission, contract_id=settings.offchainvm_contract_id),
-        newest_height=lambda: newest_height([heights.newest_height, blocks.last_final_height]),
-        contract_id=settings.offchainvm_contract_id,
-        standard=settings.event_standard,
-        start_height=settings.start_block_height,
-        scan_interval_seconds=settings.scan_interval_seconds,
-        defaults=settings.limit_defaults,
+def event_monitor(
+    settings: Settings, redis: Redis, store: JobStore, coordinator: Coordinator, admission: Admission, *, rpc: Rpc | None = None
+) -> Monitor:
+    """The event monitor; ``rpc``: one more source of the newest height, where this process has it."""
+    contract_id = settings.offchainvm_contract_id
+    blocks = BlockService(
+        settings.neardata_api_url,
+        api_key=settings.neardata_api_key,
+        requests_per_minute=settings.neardata_requests_per_minute,
+        ca_bundle=settings.ca_bundle,
     )
+    heights = height_sources(blocks, settings.fastnear_api_url, ca_bundle=settings.ca_bundle)
+    if rpc is not None:
+        heights.append(lambda: rpc.final_block().height)
+    unpolled = Unpolled(redis=redis, store=store, admission=admission, contract_id=contract_id)
+    return Monitor(
+        Subject(contract_id, settings.event_standard, settings.start_block_height, settings.scan_interval_seconds),
+        watch=Watch(redis, contract_id, holder=settings.node_name),
+        blocks=ReadAhead(blocks),
+        newest_height=lambda: newest_height(heights),
+        announcer=Announcer(
+            redis=redis,
+            store=store,
+            coordinator=coordinator,
+            unpolled=unpolled,
+            contract_id=contract_id,
+            defaults=settings.limit_defaults,
+        ),
+        unpolled=unpolled,
+        store=store,
+    )
+
+
+def _monitor_part(monitor: Monitor) -> Part:
+    health.add_check("event monitor", monitor.check)
     return Part("monitor", monitor.run, intake=True, grace_seconds=20.0)
 
 

@@ -6,86 +6,94 @@ of a block's requests are with the Coordinator. One monitor of a contract is act
 
 from __future__ import annotations
 
-import json
 import threading
+import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass
 
-from redis import Redis
-from redis.exceptions import LockError
-from redis.lock import Lock
-
+from offchainvm.bridge.announcer import Announcer
 from offchainvm.bridge.link import Link, turns
 from offchainvm.bridge.unpolled import Unpolled
-from offchainvm.coordinator import Coordinator
-from offchainvm.errors import Refused, Unauthorized, Unavailable
-from offchainvm.jobs.server import key, reaching_redis, text
+from offchainvm.bridge.watch import Cursor, Lag, Watch
+from offchainvm.errors import OffchainVMError, Unavailable
 from offchainvm.jobs.store import JobStore
 from offchainvm.logs import get_logger
-from offchainvm.models import ExecutionRequested, NewTask, ResourceLimits
-from offchainvm.near.blocks import NOT_YET, SKIPPED, Block, BlockService
-from offchainvm.near.events import requests_in
+from offchainvm.near.blocks import NOT_YET, Block
+from offchainvm.near.events import BlockEvents, MalformedEvent, requests_in
+from offchainvm.near.readahead import ReadAhead
 
 log = get_logger()
 
-_LEASE_SECONDS = 10.0
-_MOVE_CURSOR = Path(__file__).parent / "lua" / "move_cursor.lua"
 _STAND_BY_SECONDS = 3.0
-_MARKER_SECONDS = 24 * 3600
+_RECENT_SECONDS = 10.0
+"""A block of this age is at the head of the chain, as far as somebody can tell who does not ask."""
+_ASK_AGAIN_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
-class Cursor:
-    """The last height that was dealt with, and the last block among the heights up to it."""
+class Subject:
+    """What is watched, and from where.
 
-    height: int
-    block_height: int = 0
-    block_hash: str = ""
-    """Empty at the start: nothing to compare the next block with."""
-    start: int = 0
-    """START_BLOCK_HEIGHT when this cursor began: another one begins anew."""
+    ``start_height``: 0 = from the cursor, else from the newest height. ``scan_interval_seconds``: pause at the chain's head.
+    """
+
+    contract_id: str
+    standard: str
+    start_height: int = 0
+    scan_interval_seconds: float = 1.0
 
 
 class Monitor:
     """Watches one contract.
 
-    Args:
-        newest_height: where to begin when nothing else says so.
-        defaults: limits of a request that names none; the Coordinator takes no null.
+    Attributes:
+        malformed: events that could not be read, since this process began; all are kept (``offchainvm jobs rejected``).
+        announced: requests handed to the Coordinator since then.
     """
 
     def __init__(
         self,
+        subject: Subject,
         *,
-        redis: Redis,
-        store: JobStore,
-        coordinator: Coordinator,
-        blocks: BlockService,
-        unpolled: Unpolled,
+        watch: Watch,
+        blocks: ReadAhead,
         newest_height: Callable[[], int],
-        contract_id: str,
-        standard: str,
-        start_height: int,
-        scan_interval_seconds: float,
-        defaults: ResourceLimits,
+        announcer: Announcer,
+        unpolled: Unpolled,
+        store: JobStore,
     ) -> None:
-        self._redis: Any = redis
-        self._store, self._coordinator, self._blocks, self._unpolled = store, coordinator, blocks, unpolled
-        self._newest_height, self._contract_id, self._standard = newest_height, contract_id, standard
-        self._start_height, self._scan_interval_seconds, self._defaults = start_height, scan_interval_seconds, defaults
-        self._cursor: Cursor | None = None
-        self._stored = ""
-        self._move_cursor = self._redis.register_script(_MOVE_CURSOR.read_text())
-        self._lock = Lock(redis, self._key("active"), timeout=_LEASE_SECONDS, blocking=False, thread_local=False)
+        self._subject, self._watch, self._blocks, self._newest_height = subject, watch, blocks, newest_height
+        self._announcer, self._unpolled, self._store = announcer, unpolled, store
+        self.malformed, self.announced = 0, 0
         self._active = False
+        self._cursor: Cursor | None = None
+        self._known: Cursor | None = None
+        """How far we once were: better than a new beginning, where Redis has lost everything."""
+        self._newest, self._asked_at = 0, float("-inf")
         self._link = Link("event monitor")
+
+    @property
+    def lag(self) -> Lag | None:
+        """How far this monitor is behind the chain; None while it stands by."""
+        cursor = self._cursor
+        return None if cursor is None else Lag.of(cursor, self._newest)
+
+    def check(self) -> None:
+        """Part of this process' health.
+
+        Raises:
+            OffchainVMError: it is too far behind.
+        """
+        if (lag := self.lag) is not None:
+            lag.check()
 
     def run(self, stop: threading.Event) -> None:
         """Watch until ``stop``."""
-        turns(stop, self._link, self.turn)
-        self._step_down()
+        try:
+            turns(stop, self._link, self.turn)
+        finally:
+            self._blocks.forget()
+            self._watch.release()
 
     def turn(self) -> float:
         """Deal with one height; the pause before the next, in seconds.
@@ -93,126 +101,93 @@ class Monitor:
         Raises:
             Unavailable, Unauthorized, Refused: a service is away, or its settings are wrong; the cursor stays.
         """
-        with reaching_redis():
-            active = self._is_active()
-        if not active:
+        if not self._is_active():
             self._cursor = None
             return _STAND_BY_SECONDS
         self._unpolled.admit_overdue()
-        cursor = self._cursor or self._loaded(None)
-        found = self._blocks.block(cursor.height + 1)
+        cursor = self._cursor = self._cursor or self._loaded()
+        found = self._blocks.block(cursor.height + 1, newest=self._newest_known(cursor))
         if found is NOT_YET:
-            self._cursor = cursor
-            return self._scan_interval_seconds
-        self._move(self._after(cursor, found) if isinstance(found, Block) else self._past(cursor, found))
+            return self._subject.scan_interval_seconds
+        if isinstance(found, Block) and not self._read(cursor, found):
+            return 0.0
+        self._move(cursor.after(found) if isinstance(found, Block) else cursor.past())
         return 0.0
 
-    def _past(self, cursor: Cursor, found: object) -> Cursor:
-        assert found is SKIPPED  # noqa: S101 - the only other answer
-        return Cursor(cursor.height + 1, cursor.block_height, cursor.block_hash, cursor.start)
-
-    def _after(self, cursor: Cursor, block: Block) -> Cursor:
+    def _read(self, cursor: Cursor, block: Block) -> bool:
+        """Announce the block's requests; False when another took the watch over meanwhile."""
         if cursor.block_hash and block.prev_hash != cursor.block_hash:
-            # A height in between that was called skipped was not, or this is another chain: walk it again.
-            self._move(Cursor(cursor.block_height, cursor.block_height, cursor.block_hash, cursor.start))
-            raise Unavailable(
-                self._blocks.name,
-                f"Block {block.height} does not follow block {cursor.block_height}, the last one read.",
-                remedy="If this is another chain than before, set START_BLOCK_HEIGHT to begin anew.",
-            )
-        events = requests_in(block, self._contract_id, self._standard)
-        for malformed in events.malformed:
-            log.error("event cannot be read", action="malformed_event", height=block.height, receipt=malformed.receipt_id)
-            self._store.reject(malformed.untrusted_log.encode("utf-8", "replace"), f"event: {malformed.problem}", None)
+            self._go_back(cursor, block)
+        events = requests_in(block, self._subject.contract_id, self._subject.standard)
+        self._keep_malformed(events)
         for request in events.requests:
-            self._announce(request)
-        return Cursor(block.height, block.height, block.hash, cursor.start)
+            if not self._watch.keep():
+                return False
+            self._announcer.announce(request)
+            self.announced += 1
+        return True
 
-    def _announce(self, event: ExecutionRequested) -> None:
-        """Have the Coordinator create the task, once as far as that can be known.
-
-        A marker is written before and after. Found half-way (we died, or the reply was lost), the task may exist or not:
-        a second one is recognised by its data id, a missing one would be lost, so it is created again.
-        """
-        request, marker = event.request, self._key("created", event.data_id)
-        self._store.record_input(event.data_id, request.input_data, event.block_height)
-        with reaching_redis():
-            if self._redis.get(marker) in (b"done", "done"):
-                return
-            self._redis.set(marker, "begun", ex=_MARKER_SECONDS)
-        task = NewTask(
-            request_id=request.request_id,
-            data_id=event.data_id,
-            code_source=request.code_source,
-            resource_limits=request.resource_limits.or_else(self._defaults),
-            input_data=request.input_data,
+    def _go_back(self, cursor: Cursor, block: Block) -> None:
+        """A height in between that was called skipped was not, or this is another chain: walk it again."""
+        self._blocks.forget()
+        self._move(cursor.back())
+        raise Unavailable(
+            self._blocks.name,
+            f"Block {block.height} does not follow block {cursor.block_height}, the last one read.",
+            remedy="If this is another chain than before, set START_BLOCK_HEIGHT to begin anew.",
         )
-        self._create(task)
-        with reaching_redis():
-            self._redis.set(marker, "done", ex=_MARKER_SECONDS)
 
-    def _create(self, task: NewTask) -> None:
-        ids = {"data_id": task.data_id, "request_id": task.request_id}
-        try:
-            self._coordinator.create(task)
-        except Unauthorized:
-            raise
-        except Refused as error:
-            # The same request would be refused for ever, and hold up all that come after it.
-            log.error("the Coordinator refuses a request of the chain", action="create_refused", **ids, error=error.sentence)
-        else:
-            log.info("request announced to the Coordinator", action="create_task", **ids)
-        self._unpolled.expect(task)
+    def _keep_malformed(self, events: BlockEvents) -> None:
+        for position, malformed in enumerate(events.malformed):
+            log.error("event cannot be read", action="malformed_event", height=malformed.block_height, receipt=malformed.receipt_id)
+            self._store.reject(
+                malformed.untrusted_log.encode("utf-8", "replace"), f"event: {malformed.problem}", None, token=_name(malformed, position)
+            )
+            self.malformed += 1
 
-    def _loaded(self, known: Cursor | None) -> Cursor:
-        """Where Redis says to go on; where it says nothing, ``known``, or a beginning."""
-        with reaching_redis():
-            stored = self._redis.get(self._key("cursor"))
-        self._stored = text(stored) if stored is not None else ""
-        if stored is not None:
-            cursor = Cursor(**json.loads(stored))
-            if cursor.start == self._start_height:
-                return cursor
-        if known is not None:
-            return known
-        first = self._start_height or self._newest_height()
-        log.info("the event monitor begins", action="monitor_begins", height=first, contract=self._contract_id)
-        return Cursor(first - 1, start=self._start_height)
+    def _loaded(self) -> Cursor:
+        """Where Redis says to go on; where it says nothing, where we were, or a beginning."""
+        stored, start = self._watch.cursor(), self._subject.start_height
+        if stored is not None and start in (0, stored.start):
+            return stored
+        if self._known is not None:
+            return self._known
+        first = start or self._ask_newest()
+        log.info("the event monitor begins", action="monitor_begins", height=first, contract=self._subject.contract_id)
+        return Cursor(first - 1, start=start)
 
     def _move(self, cursor: Cursor) -> None:
-        """Store the cursor, if Redis still has the one that we came from.
+        if self._watch.move(cursor):
+            self._cursor = self._known = cursor
+            return
+        self._cursor = None
+        self._blocks.forget()
+        log.warning("this monitor's cursor is not the one of redis; going on from there", action="monitor_reloads", height=cursor.height)
 
-        A Redis that was restarted may have forgotten its last second, inputs included; its own cursor is as old as they
-        are: then its way is walked again.
-        """
-        moved = json.dumps(asdict(cursor))
-        with reaching_redis():
-            if self._move_cursor(keys=[self._key("cursor")], args=[self._stored, moved]):
-                self._cursor, self._stored = cursor, moved
-                return
-        log.warning("redis has another cursor than this monitor; going on from there", action="monitor_reloads", height=cursor.height)
-        self._cursor = self._loaded(self._cursor)
+    def _newest_known(self, cursor: Cursor) -> int:
+        """The newest height that we know of; asked for again while the last block is an old one."""
+        old = time.time() - cursor.block_at > _RECENT_SECONDS
+        if old and time.monotonic() - self._asked_at >= _ASK_AGAIN_SECONDS:
+            try:
+                self._ask_newest()
+            except OffchainVMError as error:
+                log.debug("The newest height is not known", action="newest_height_failed", error=error.sentence)
+        self._newest = max(self._newest, cursor.height)
+        return self._newest
+
+    def _ask_newest(self) -> int:
+        self._asked_at = time.monotonic()
+        self._newest = self._newest_height()
+        return self._newest
 
     def _is_active(self) -> bool:
-        was, self._active = self._active, self._holds_lease()
+        was, self._active = self._active, self._watch.hold()
         if was != self._active:
             text = "this event monitor is the active one" if self._active else "another event monitor took over"
-            log.info(text, action="monitor_active" if self._active else "monitor_stands_by", contract=self._contract_id)
+            log.info(text, action="monitor_active" if self._active else "monitor_stands_by", contract=self._subject.contract_id)
         return self._active
 
-    def _holds_lease(self) -> bool:
-        try:
-            return bool(self._lock.reacquire())
-        except LockError:
-            return bool(self._lock.acquire())
 
-    def _step_down(self) -> None:
-        try:
-            with reaching_redis():
-                if self._lock.owned():
-                    self._lock.release()
-        except (LockError, Unavailable):
-            log.debug("the monitor's lease runs out by itself", action="monitor_steps_down")
-
-    def _key(self, *parts: str) -> str:
-        return key("monitor", self._contract_id, *parts)
+def _name(malformed: MalformedEvent, position: int) -> str:
+    """The same for the same event: a block that is read again sets nothing aside twice."""
+    return f"event-{malformed.block_height}-{malformed.receipt_id}-{position}"

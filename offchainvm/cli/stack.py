@@ -276,6 +276,7 @@ class Stack:
             "NEAR_RPC_URL": chain["rpc_url"],
             "NEARDATA_API_URL": chain["neardata_url"],
             "FASTNEAR_API_URL": chain["fastnear_url"],
+            "NEARDATA_REQUESTS_PER_MINUTE": "60000",  # nobody rations the local chain
             "OFFCHAINVM_CONTRACT_ID": chain["contract_id"],
             "OPERATOR_ACCOUNT_ID": chain["operator_account_id"],
             "OPERATOR_PRIVATE_KEY": first,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
@@ -18,11 +18,9 @@ import urllib3
 from pydantic import SecretStr
 from urllib3.exceptions import HTTPError, ReadTimeoutError
 
-from offchainvm.errors import OffchainVMError, Refused, Unauthorized, Unavailable
-from offchainvm.logs import get_logger
-from offchainvm.near.transport import Gate, Pool, host_of, retry_after, what_failed
+from offchainvm.errors import Refused, Unauthorized, Unavailable
+from offchainvm.near.transport import Gate, Pace, Pool, host_of, retry_after, what_failed
 
-log = get_logger()
 _REDIRECTS = 5
 _FOR_EVER = frozenset({"BLOCK_HEIGHT_TOO_LOW", "BLOCK_HEIGHT_TOO_HIGH"})
 
@@ -47,6 +45,8 @@ class Block:
     hash: str
     prev_hash: str
     prev_height: int | None
+    at: float = 0.0
+    """When it was made, in seconds since 1970; 0 = not told."""
     untrusted_shards: Sequence[Any] = field(repr=False, default=())
 
 
@@ -56,6 +56,7 @@ class BlockService:
     Args:
         url: ``NEARDATA_API_URL``, to which ``/{height}`` is appended.
         api_key: goes into the query, since a header would be lost on redirects; never to another site, never logged.
+        requests_per_minute: ``NEARDATA_REQUESTS_PER_MINUTE``; callers are made to wait for their turn.
         read_seconds: near the head the service holds a request back; no answer in this time means not yet.
     """
 
@@ -64,16 +65,17 @@ class BlockService:
         url: str,
         *,
         api_key: SecretStr | None = None,
+        requests_per_minute: int = 180,
         connect_seconds: float = 3.0,
-        read_seconds: float = 15.0,
-        connections: int = 8,
+        read_seconds: float = 6.0,
+        connections: int = 16,
         ca_bundle: Path | None = None,
     ) -> None:
-        self._url = url.rstrip("/")
+        self.url = url.rstrip("/")
         self._api_key = api_key.get_secret_value() if api_key else ""
         self._pool = Pool(connect_seconds=connect_seconds, read_seconds=read_seconds, connections=connections, ca_bundle=ca_bundle)
         self.name = f"block service {host_of(url)}"
-        self._gate = Gate()
+        self._gate, self._pace = Gate(), Pace(requests_per_minute)
 
     def block(self, height: int) -> Block | NoBlock:
         """The final block at ``height``.
@@ -83,7 +85,7 @@ class BlockService:
             Refused: no block of this chain has such a height, a wrong setting.
         """
         try:
-            response = self._get(f"{self._url}/{height}")
+            response = self._get(f"{self.url}/{height}")
         except _NoAnswerYet:
             return NOT_YET
         if response.status == 404:
@@ -97,7 +99,7 @@ class BlockService:
             Unavailable, Unauthorized, Refused.
         """
         try:
-            response = self._get(f"{self._url.rpartition('/')[0]}/last_block/final", stop=re.compile(r"/block/(\d+)$"))
+            response = self._get(f"{self.url.rpartition('/')[0]}/last_block/final", stop=re.compile(r"/block/(\d+)$"))
         except _NoAnswerYet:
             raise Unavailable(self.name, "no answer within the time-out") from None
         if response.status == 302:
@@ -154,8 +156,9 @@ class BlockService:
         raise Unavailable(self.name, "too many redirects")
 
     def _once(self, url: str) -> urllib3.BaseHTTPResponse:
-        if left := self._gate.seconds_left():
-            raise Unavailable(self.name, "asked us to wait (HTTP 429)", retry_after_seconds=left)
+        self._refuse_while_closed()
+        self._pace.wait()
+        self._refuse_while_closed()
         try:
             return self._pool.get(self._with_api_key(url))
         except ReadTimeoutError:
@@ -164,13 +167,20 @@ class BlockService:
             # Without its cause: urllib3's texts may hold the URL, and the API key in it.
             raise Unavailable(self.name, what_failed(error), remedy="Check NEARDATA_API_URL.") from None
 
+    def _refuse_while_closed(self) -> None:
+        if left := self._gate.seconds_left():
+            raise Unavailable(self.name, "asked us to wait (HTTP 429)", retry_after_seconds=left)
+
     def _checked(self, response: urllib3.BaseHTTPResponse) -> urllib3.BaseHTTPResponse:
         status, wished = response.status, retry_after(response)
         if status in {200, 404}:
+            self._pace.faster()
             return response
         if status in {401, 403}:
             raise Unauthorized("the block service refuses our API key", status=status, remedy="Check NEARDATA_API_KEY.")
         if status == 429:
+            if not self._gate.seconds_left():  # several may be under way: one word of the service slows us down once
+                self._pace.slower()
             wished = self._gate.close(wished)
         elif status < 500:
             raise Refused(f"the block service answers HTTP {status}", status=status, remedy="Check NEARDATA_API_URL.")
@@ -178,7 +188,7 @@ class BlockService:
 
     def _with_api_key(self, url: str) -> str:
         """``url`` with the API key, where it stays on the site that the key is for."""
-        parts, home = urlsplit(url), urlsplit(self._url)
+        parts, home = urlsplit(url), urlsplit(self.url)
         query = [item for item in parse_qsl(parts.query) if item[0] != "apiKey"]
         if not self._api_key or parts.scheme != home.scheme or _site(parts.hostname) != _site(home.hostname):
             return url
@@ -187,45 +197,6 @@ class BlockService:
 
 class _NoAnswerYet(Exception):
     """The service held the request back for longer than we read."""
-
-
-def fastnear_url(block_service_url: str) -> str:
-    """The source of the newest height that belongs to a block service, where FASTNEAR_API_URL names none."""
-    return "https://api.fastnear.com/status" if "mainnet" in host_of(block_service_url) else "https://test.api.fastnear.com/status"
-
-
-class HeightService:
-    """The newest height, from a ``status`` page with a ``sync_block_height`` (FASTNEAR_API_URL)."""
-
-    def __init__(self, url: str, *, connect_seconds: float = 3.0, read_seconds: float = 5.0, ca_bundle: Path | None = None) -> None:
-        self._url, self.name = url, f"height service {host_of(url)}"
-        self._pool = Pool(connect_seconds=connect_seconds, read_seconds=read_seconds, connections=1, ca_bundle=ca_bundle)
-
-    def newest_height(self) -> int:
-        """Raises: Unavailable."""
-        try:
-            response = self._pool.get(self._url)
-            return int(json.loads(response.data)["sync_block_height"])
-        except (HTTPError, OSError) as error:
-            raise Unavailable(self.name, what_failed(error)) from None
-        except (ValueError, TypeError, KeyError):
-            raise Unavailable(self.name, f"HTTP {response.status} without a sync_block_height") from None
-
-
-def newest_height(sources: Sequence[Callable[[], int]]) -> int:
-    """The newest height, from the first of ``sources`` that answers (wire.md §3 names their order).
-
-    Raises:
-        Unavailable: none answers; the error of the last.
-    """
-    first, *others = sources
-    try:
-        return first()
-    except OffchainVMError as error:
-        if not others:
-            raise
-        log.debug("Source of the newest height failed", action="height_source_failed", error=error.sentence)
-    return newest_height(others)
 
 
 def _parsed(untrusted_block: Any) -> Block:
@@ -237,6 +208,7 @@ def _parsed(untrusted_block: Any) -> Block:
         hash=str(header["hash"]),
         prev_hash=str(header["prev_hash"]),
         prev_height=None if prev_height is None else int(prev_height),
+        at=int(header.get("timestamp_nanosec") or header.get("timestamp") or 0) / 1e9,
         untrusted_shards=untrusted_block.get("shards") or (),
     )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import threading
 import time
 from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
@@ -20,6 +21,8 @@ from offchainvm.near.rpc_answers import RpcTimeout, RpcUnavailable, error_of
 _JSON = {"Content-Type": "application/json"}
 _PAUSE_SECONDS = 1.0
 """After a 429 that names no time."""
+_BRISK_SECONDS, _SLOW_SECONDS = 0.1, 10.0
+"""Between two requests, at least and at most, after a 429."""
 _numbers = count(1)
 
 
@@ -58,6 +61,36 @@ class Gate:
     def seconds_left(self) -> float:
         """0 when open."""
         return max(0.0, self._closed_until - time.monotonic())
+
+
+class Pace:
+    """Keeps requests to a rate, evenly spread: to half of it after each 429, and back as the service bears it."""
+
+    def __init__(self, per_minute: float) -> None:
+        self._least = self._interval = 60 / per_minute
+        self._due = -math.inf
+        self._lock = threading.Lock()
+
+    @property
+    def per_minute(self) -> float:
+        return 60 / self._interval
+
+    def wait(self) -> None:
+        """Return when it is the caller's turn."""
+        with self._lock:
+            now = time.monotonic()
+            turn = max(now, self._due)
+            self._due = turn + self._interval
+        time.sleep(turn - now)
+
+    def slower(self) -> None:
+        with self._lock:
+            self._interval = min(max(self._interval * 2, _BRISK_SECONDS), max(_SLOW_SECONDS, self._least))
+
+    def faster(self) -> None:
+        if self._interval > self._least:
+            with self._lock:
+                self._interval = max(self._least, self._interval * 0.99)
 
 
 class Endpoint:

@@ -66,6 +66,10 @@ class Settings(BaseModel):
     enable_event_monitor: bool = setting(False, "Run the event monitor inside the bridge.", roles=(B,))
     neardata_api_url: Url = setting("https://testnet.neardata.xyz/v0/block", "Block service that the event monitor reads.", roles=(B, M, E))
     neardata_api_key: SecretStr = setting(SecretStr(""), "API key of the block service.", roles=(B, M, E))
+    neardata_requests_per_minute: int = setting(
+        180, "Most requests that one process sends to the block service; the default is the free tier's.", unit="requests",
+        roles=(B, M, E), ge=1, le=600_000,
+    )  # fmt: skip
     fastnear_api_url: str = setting("", "Source of the newest height; empty = chosen after NEARDATA_API_URL.", roles=(B, M))
     start_block_height: int = setting(
         0, "First block of the event monitor; 0 = its cursor, else the latest final block.", roles=(B, M), ge=0

@@ -193,7 +193,12 @@ def _runner() -> StageRunner:
     store = rooms.job_store(settings)
     chain = ContractReader(
         rpc=rooms.rpc(settings),
-        blocks=BlockService(settings.neardata_api_url, api_key=settings.neardata_api_key, ca_bundle=settings.ca_bundle),
+        blocks=BlockService(
+            settings.neardata_api_url,
+            api_key=settings.neardata_api_key,
+            requests_per_minute=settings.neardata_requests_per_minute,
+            ca_bundle=settings.ca_bundle,
+        ),
         contract_id=settings.offchainvm_contract_id,
         event_standard=settings.event_standard,
     )

@@ -24,5 +24,6 @@ CHECKS: Sequence[Check] = (
     (frozenset({_R}), "access keys", chain.check_access_keys),
     (frozenset({_B, _R}), "held keys", chain.check_held_keys),
     (frozenset({_B, _R}), "operator role", chain.check_operator_role),
+    (frozenset({_B, _M}), "event monitor", chain.check_monitor),
     *((_ALL - {_M}, f"queue {queue}", functools.partial(fleet.check_queue, queue)) for queue in fleet.QUEUES),
 )

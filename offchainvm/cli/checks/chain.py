@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 
-from offchainvm.cli.checks.needs import rpc_with
+from offchainvm.bridge.watch import Lag, look_at_watch
+from offchainvm.cli.checks.needs import NotLookedAt, need, rpc_with
 from offchainvm.errors import OffchainVMError
 from offchainvm.jobs.connection import connect
 from offchainvm.jobs.server import reaching_redis
 from offchainvm.models import RESOLVE_METHOD
+from offchainvm.near.blocks import BlockService
+from offchainvm.near.heights import height_sources, newest_height
 from offchainvm.near.nonces import REFUSED, Nonces
 from offchainvm.near.rpc_answers import AccessKey
 from offchainvm.near.signer import operator_keys
+from offchainvm.settings import load_only
 
 
 def check_rpc() -> str:
@@ -63,6 +68,29 @@ def check_held_keys() -> str:
     if any(reason.startswith(REFUSED) for reason in held.values()):
         raise OffchainVMError(told, remedy="Correct the key or the setting, then restart the resolve worker; see docs/keys.md.")
     return told or "no key is held"
+
+
+def check_monitor() -> str:
+    """An event monitor watches the contract, and keeps up with the chain."""
+    settings = need("offchainvm_contract_id", "redis_url", "neardata_api_url")
+    with connect(settings.redis_url) as client:
+        holder, cursor = look_at_watch(client, settings.offchainvm_contract_id)
+    if cursor is None:
+        raise NotLookedAt("no event monitor ever watched this contract (the Coordinator may do so itself)")
+    lag = Lag.of(cursor, newest_height(_height_sources()))
+    told = f"cursor {cursor.height}, {lag.blocks} blocks ({lag.seconds:.0f} s) behind the newest height"
+    if not holder:
+        raise OffchainVMError(
+            f"No event monitor is active: {told}.", remedy="Start one: `offchainvm monitor`, or a bridge with ENABLE_EVENT_MONITOR=true."
+        )
+    lag.check()
+    return f"{told}; active: {holder}"
+
+
+def _height_sources() -> list[Callable[[], int]]:
+    settings = load_only(["neardata_api_url", "neardata_api_key", "fastnear_api_url", "ca_bundle"])
+    blocks = BlockService(settings.neardata_api_url, api_key=settings.neardata_api_key, ca_bundle=settings.ca_bundle)
+    return height_sources(blocks, settings.fastnear_api_url, ca_bundle=settings.ca_bundle)
 
 
 def check_operator_role() -> str:

@@ -23,16 +23,24 @@ from offchainvm.devnet.faults import Fault
 from offchainvm.jobs.connection import connect
 from offchainvm.jobs.store import JobStore
 from offchainvm.processes import bound_command
+from tests.support.watching import Room
 
 TOKEN = "a-token-of-tests"
 DEAD_URL = "http://127.0.0.1:1"
 
-# What a bridge does between the journal and Redis; the process dies there as if by kill -9.
+# What a process does first; then it dies in a place of its own, as if by kill -9.
 _DYING = """
 import os, signal
 from offchainvm.bridge.admission import Admission
-Admission.admit = lambda self, task: os.kill(os.getpid(), signal.SIGKILL)
+from offchainvm.bridge.watch import Watch
+from offchainvm.coordinator import Coordinator
+die = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
 """
+DEATHS = {
+    "between the journal and Redis": "Admission.admit = die",
+    "between a task's creation and the note of it": "create = Coordinator.create; Coordinator.create = lambda *it: die(create(*it))",
+    "between the last task of a block and the cursor": "Watch.move = die",
+}
 _RUN = """
 import typer
 from offchainvm.cli.bridge import bridge
@@ -66,11 +74,11 @@ def task_body(number: int, **changes: Any) -> bytes:
 class BridgeProcess:
     """One ``offchainvm bridge``."""
 
-    def __init__(self, environment: dict[str, str], log: Path, *, dying: bool = False) -> None:
+    def __init__(self, environment: dict[str, str], log: Path, *, dying: str = "") -> None:
         self.log_file = log
         with log.open("ab") as output:
             # Bound: it does not outlive a test run that is killed.
-            command = bound_command([sys.executable, "-c", (_DYING if dying else "") + _RUN])
+            command = bound_command([sys.executable, "-c", (_DYING + DEATHS[dying] if dying else "") + _RUN])
             self.process = subprocess.Popen(command, env=environment, stdout=output, stderr=output, cwd=log.parent)
 
     def log(self) -> str:
@@ -119,7 +127,7 @@ class House:
             **settings,
         }
 
-    def start(self, *, dying: bool = False, **settings: str) -> BridgeProcess:
+    def start(self, *, dying: str = "", **settings: str) -> BridgeProcess:
         number = len(self.bridges)
         bridge = BridgeProcess(self.environment(**settings), self.folder / f"bridge-{number}.log", dying=dying)
         self.bridges.append(bridge)
@@ -151,6 +159,12 @@ def house(tmp_path: Path) -> Iterator[House]:
         house = House(tmp_path, stack)
         stack.callback(house.close)
         yield house
+
+
+@pytest.fixture
+def room(redis_client: redis_library.Redis) -> Room:
+    """Event monitors of one contract, in this process."""
+    return Room(redis_client)
 
 
 @pytest.fixture

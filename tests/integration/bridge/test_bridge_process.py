@@ -48,7 +48,7 @@ def test_a_task_walks_into_its_queue_and_a_signal_ends_the_process_when_its_poll
 
 
 def test_kill_9_between_journal_and_redis_loses_nothing_and_a_torn_tail_is_no_matter(house: Any, task: Any, wait: Any) -> None:
-    dying = house.start(dying=True)
+    dying = house.start(dying="between the journal and Redis")
     house.coordinator.push(task(1))
     assert dying.process.wait(20) == -9
     assert house.job_ids() == set()

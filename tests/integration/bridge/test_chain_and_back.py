@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 import urllib3
 from pydantic import SecretStr
 
+from offchainvm.bridge.watch import look_at_watch
 from offchainvm.devnet import serve
 from offchainvm.devnet.client import DevnetClient, Requested
 from offchainvm.devnet.genesis import OPERATOR_ID, Keys, genesis
@@ -99,6 +101,7 @@ def start(house: Any, chain: Chain) -> Callable[..., Any]:
             FASTNEAR_API_URL=f"{chain.url}/status",
             START_BLOCK_HEIGHT="1001",
             SCAN_INTERVAL_SECONDS="0.05",
+            NEARDATA_REQUESTS_PER_MINUTE="60000",
             **settings,
         )
 
@@ -133,19 +136,43 @@ def test_an_event_becomes_a_job_and_its_transaction_a_report(
     assert bridge.terminate() == 0
 
 
-def test_a_monitor_that_dies_goes_on_behind_its_cursor(house: Any, chain: Chain, start: Any, wait: Any) -> None:
-    first = start()
+ACTIVE = "ovm:monitor:offchainvm.devnet:active"
+
+
+@pytest.mark.parametrize(
+    ("death", "created"),
+    [("between a task's creation and the note of it", 4), ("between the last task of a block and the cursor", 3)],
+)
+def test_a_monitor_that_is_killed_goes_on_behind_its_cursor(
+    *, house: Any, chain: Chain, start: Any, wait: Any, death: str, created: int
+) -> None:
+    dying = start(dying=death)
     ids = {chain.request(1).data_id}
-    wait(lambda: house.job_ids() == ids)
-    first.kill()
+    assert dying.process.wait(20) == -9
+    assert house.redis.get("ovm:monitor:offchainvm.devnet:cursor") is None or house.coordinator.created == 1
     ids |= {chain.request(2).data_id}
     chain.control("produce", {"skip": 3})
-    house.fault(kind="status", path="/tasks/create", status=500, times=2)
-    house.redis.delete("ovm:monitor:offchainvm.devnet:active")  # its lease would run out by itself
+    house.redis.delete(ACTIVE)  # its lease would run out by itself
     start()
     ids |= {chain.request(3).data_id}
     wait(lambda: house.job_ids() == ids)
-    assert house.coordinator.created == 3
+    assert house.coordinator.created == created
+
+
+def test_a_frozen_monitor_that_wakes_stands_by(*, house: Any, chain: Chain, start: Any, wait: Any) -> None:
+    frozen = start(WORKER_ID="frozen")
+    wait(lambda: frozen.lines("monitor_active"))
+    frozen.process.send_signal(signal.SIGSTOP)
+    ids = {chain.request(1).data_id}
+    house.redis.delete(ACTIVE)
+    start(WORKER_ID="other")
+    wait(lambda: house.job_ids() == ids)
+    frozen.process.send_signal(signal.SIGCONT)
+    wait(lambda: frozen.lines("monitor_stands_by"))
+    ids |= {chain.request(2).data_id}
+    wait(lambda: house.job_ids() == ids)
+    assert house.coordinator.created == 2
+    assert look_at_watch(house.redis, "offchainvm.devnet")[0] == "other"
 
 
 def test_what_was_stored_and_never_sent_is_sent_and_what_was_lost_is_sent_again(

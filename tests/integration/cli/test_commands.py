@@ -46,6 +46,7 @@ def test_doctor_finds_a_running_stack_well_and_names_the_queue_that_nobody_serve
     assert rows["operator role"]["detail"].startswith("operator.devnet is the operator")
     assert "function-call key" in rows["access keys"]["detail"]
     assert rows["queue execute"]["detail"] == f"execute@{stack.worker_id('execute')}"
+    assert rows["event monitor"]["detail"].endswith(f"active: {stack.worker_id('bridge')}")
     assert stack.keys.function_call_keys[0].secret_text not in examined.stdout + examined.stderr
     assert stack.api_token not in examined.stdout + examined.stderr
 

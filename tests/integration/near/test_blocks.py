@@ -8,7 +8,8 @@ import pytest
 from pydantic import SecretStr
 
 from offchainvm.errors import Refused, Unauthorized, Unavailable
-from offchainvm.near.blocks import NOT_YET, SKIPPED, Block, BlockService, HeightService, fastnear_url, newest_height
+from offchainvm.near.blocks import NOT_YET, SKIPPED, Block, BlockService
+from offchainvm.near.heights import HeightService, fastnear_url, newest_height
 
 
 def block(height: int) -> dict[str, Any]:
@@ -17,7 +18,7 @@ def block(height: int) -> dict[str, Any]:
 
 
 def service(server: Any, **options: Any) -> BlockService:
-    return BlockService(f"{server.url}/v0/block", **{"read_seconds": 2, **options})
+    return BlockService(f"{server.url}/v0/block", **{"read_seconds": 2, "requests_per_minute": 600_000, **options})
 
 
 def test_block_is_read_with_its_place_in_the_chain(server: Any, reply: Any) -> None:

@@ -14,8 +14,9 @@ from offchainvm.devnet.client import DevnetClient
 from offchainvm.devnet.genesis import OPERATOR_ID, Keys, genesis
 from offchainvm.devnet.node import NodeApp
 from offchainvm.models import RESOLVE_METHOD, ExecutionResponse, ResourcesUsed
-from offchainvm.near.blocks import Block, BlockService, HeightService, NoBlock
+from offchainvm.near.blocks import Block, BlockService, NoBlock
 from offchainvm.near.events import requests_in, resolves_in
+from offchainvm.near.heights import HeightService
 from offchainvm.near.nonces import Nonces
 from offchainvm.near.outcome import ActionVerdict, TransactionOutcome, TransactionState, look_up
 from offchainvm.near.payload import fit

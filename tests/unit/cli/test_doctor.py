@@ -11,6 +11,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from offchainvm.bridge.watch import Cursor
 from offchainvm.cli import doctor as command
 from offchainvm.cli.checks import chain, fleet, needs, services
 from offchainvm.errors import OffchainVMError, Unavailable
@@ -118,6 +119,38 @@ def test_a_key_that_may_resolve_is_described(access_key: AccessKey, text: str) -
 def test_a_key_that_may_not_resolve_is_wrong(access_key: AccessKey) -> None:
     with pytest.raises(OffchainVMError, match=r"not resolve_execution of vm\.near"):
         chain._permission(access_key, "vm.near")
+
+
+@pytest.mark.parametrize(
+    ("holder", "newest", "problem", "remedy"),
+    [
+        ("bridge-1", 1010, "", ""),
+        ("", 1010, "No event monitor is active: cursor 1007, 3 blocks", "offchainvm monitor"),
+        ("bridge-1", 1500, r"493 blocks \(9\d s\) behind", "NEARDATA_REQUESTS_PER_MINUTE"),
+    ],
+)
+def test_an_event_monitor_that_is_gone_or_far_behind_is_wrong(
+    monkeypatch: pytest.MonkeyPatch, holder: str, newest: int, problem: str, remedy: str
+) -> None:
+    monkeypatch.setenv("OFFCHAINVM_CONTRACT_ID", "vm.near")
+    cursor = Cursor(1007, block_at=time.time() - (95 if newest == 1500 else 4))
+    monkeypatch.setattr(chain, "connect", lambda _url: nullcontext())
+    monkeypatch.setattr(chain, "look_at_watch", lambda *_: (holder, cursor))
+    monkeypatch.setattr(chain, "newest_height", lambda _sources: newest)
+    if not problem:
+        assert chain.check_monitor() == "cursor 1007, 3 blocks (4 s) behind the newest height; active: bridge-1"
+        return
+    with pytest.raises(OffchainVMError, match=problem) as caught:
+        chain.check_monitor()
+    assert remedy in caught.value.remedy
+
+
+def test_a_contract_that_no_monitor_ever_watched_is_not_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OFFCHAINVM_CONTRACT_ID", "vm.near")
+    monkeypatch.setattr(chain, "connect", lambda _url: nullcontext())
+    monkeypatch.setattr(chain, "look_at_watch", lambda *_: ("", None))
+    with pytest.raises(needs.NotLookedAt, match="no event monitor"):
+        chain.check_monitor()
 
 
 def test_a_queue_without_workers_names_the_command_that_starts_one(monkeypatch: pytest.MonkeyPatch) -> None:
