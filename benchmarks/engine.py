@@ -12,9 +12,10 @@ from dataclasses import dataclass
 
 import wasmtime
 
-from offchainvm.engine.counting import Counter, FuelCounter, InjectedCounter
+from offchainvm.engine.machine import Counter, Watch
 from offchainvm.engine.meter import meter
 from offchainvm.engine.wasmtime_engine import engine, make_engine
+from offchainvm.engine.wasmtime_machine import FuelCounter, InjectedCounter
 
 _PLAIN, _NATIVE, _INJECTED = "plain", "native", "injected"
 _FOREVER = 1 << 60
@@ -129,7 +130,7 @@ def _pass(copies: int) -> tuple[int, float, float]:
 def _prepared(wasm: bytes, name: str) -> tuple[Callable[[int], object], Counter]:
     made = make_engine(_INJECTED) if name == _PLAIN else engine(name)
     store = wasmtime.Store(made)
-    counter = FuelCounter(store, _FOREVER, _nothing) if name == _NATIVE else InjectedCounter(store, _FOREVER, _nothing, _fail)
+    counter = FuelCounter(store, _FOREVER, _nothing) if name == _NATIVE else InjectedCounter(store, _FOREVER, Watch(_nothing, _fail))
     module = wasmtime.Module(made, meter(wasm) if name == _INJECTED else wasm)
     linker = wasmtime.Linker(made)
     instance = wasmtime.Linker.instantiate(linker, store, module) if name == _PLAIN else counter.instantiate(linker, module)

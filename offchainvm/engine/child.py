@@ -9,10 +9,12 @@ import select
 import socket
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from offchainvm.engine.confine import isolate, limit_resources
 from offchainvm.engine.limits import MIB, Limits
+from offchainvm.engine.machine import Backend, StaleNativeCode
 from offchainvm.engine.protocol import CONTROL_BYTES_MAX, ProtocolError, encode, receive
 from offchainvm.engine.system_calls import forbid_other_calls
 from offchainvm.errors import ExecutionError, Status
@@ -24,20 +26,44 @@ _NO_JOB, _NO_INPUT, _FAILED = 2, 3, 4
 Report = Callable[[int, int], None]
 
 
-def child_main(jobs: socket.socket, *, zygote: int, report: Report, metering: str) -> NoReturn:
+@dataclass(frozen=True)
+class Warm:
+    """What the zygote has loaded for its children: an engine, how it counts, and our own program in it."""
+
+    backend: Backend
+    metering: str
+    program: Any
+
+    def up(self) -> None:
+        """Run our program."""
+        from offchainvm.engine import guest  # noqa: PLC0415 - the zygote has loaded it
+
+        guest.warm_up(self.backend, self.program, self.metering)
+
+
+def child_main(jobs: socket.socket, *, zygote: int, report: Report, warm: Warm) -> NoReturn:
     """The whole life of a child; never returns, whatever happens."""
     try:
         isolate(parent=zygote)
         if not select.select([jobs], [], [], 0)[0]:
-            _warm_up(metering)
+            # Touch, while nobody waits, the pages that every job touches: most of a fork's cost is to copy them.
+            warm.up()
         message, descriptors, *_ = socket.recv_fds(jobs, CONTROL_BYTES_MAX, 4)
         jobs.close()
         if not message:
             os._exit(_NO_JOB)
-        job = json.loads(message)
+        warm.backend.in_child(lambda: _do(json.loads(message), descriptors, report, warm))
+    finally:
+        os._exit(_FAILED)
+
+
+def _do(job: dict[str, Any], descriptors: list[int], report: Report, warm: Warm) -> NoReturn:
+    try:
+        if job["kind"] == "compile":
+            warm.backend.prepare_compiler()
         limit_resources(data_bytes=job["data_bytes"] + _SLACK_BYTES, cpu_seconds=math.ceil(job["wall_seconds"]) + 2)
         channel = socket.socket(fileno=descriptors[0])
-        channel.sendall(_frame(channel, job, descriptors, report))
+        channel.sendall(_frame(channel, job, descriptors, report, warm))
         os._exit(0)
     except (ProtocolError, OSError):
         os._exit(_NO_INPUT)
@@ -45,16 +71,9 @@ def child_main(jobs: socket.socket, *, zygote: int, report: Report, metering: st
         os._exit(_FAILED)
 
 
-def _warm_up(metering: str) -> None:
-    """Touch, while nobody waits, the pages that every job touches: most of a fork's cost is to copy them."""
-    from offchainvm.engine import guest  # noqa: PLC0415 - the zygote has loaded it
-
-    guest.warm_up(metering)
-
-
-def _frame(channel: socket.socket, job: dict[str, Any], descriptors: list[int], report: Report) -> bytes:
+def _frame(channel: socket.socket, job: dict[str, Any], descriptors: list[int], report: Report, warm: Warm) -> bytes:
     try:
-        return _compile(channel, job) if job["kind"] == "compile" else _run(channel, job, descriptors, report)
+        return _compile(channel, job, warm) if job["kind"] == "compile" else _run(channel, job, descriptors, report, warm)
     except ExecutionError as error:
         return encode({"status": error.status.value, "message": error.sentence})
     except (ProtocolError, OSError):
@@ -66,13 +85,13 @@ def _frame(channel: socket.socket, job: dict[str, Any], descriptors: list[int], 
         return encode({"status": Status.INTERNAL_ERROR.value, "message": f"The engine's process failed ({type(error).__name__})."})
 
 
-def _compile(channel: socket.socket, job: dict[str, Any]) -> bytes:
-    from offchainvm.engine import module, wasmtime_engine  # noqa: PLC0415 - the zygote has loaded them
+def _compile(channel: socket.socket, job: dict[str, Any], warm: Warm) -> bytes:
+    from offchainvm.engine import module  # noqa: PLC0415 - the zygote has loaded it
 
     forbid_other_calls()
     _, (untrusted_wasm,) = receive(channel, max_bytes=job["module_bytes"])
-    info = module.check_module(untrusted_wasm)
-    native = wasmtime_engine.compile_module(untrusted_wasm, metering=job["metering"])
+    info = module.check_module(untrusted_wasm, validate=warm.backend.validate)
+    native = warm.backend.compile_module(untrusted_wasm, warm.metering)
     head = {
         "status": Status.OK.value,
         "entry": info.entry,
@@ -83,17 +102,17 @@ def _compile(channel: socket.socket, job: dict[str, Any]) -> bytes:
     return encode(head, native)
 
 
-def _run(channel: socket.socket, job: dict[str, Any], descriptors: list[int], report: Report) -> bytes:
-    from offchainvm.engine import guest, wasmtime_engine  # noqa: PLC0415 - the zygote has loaded them
+def _run(channel: socket.socket, job: dict[str, Any], descriptors: list[int], report: Report, warm: Warm) -> bytes:
+    from offchainvm.engine import guest  # noqa: PLC0415 - the zygote has loaded it
 
     processor_ms = time.process_time() * 1000
     try:
-        module = wasmtime_engine.load(f"/proc/self/fd/{descriptors[1]}", metering=job["metering"])
-    except wasmtime_engine.StaleNativeCode:
-        module = None
+        program = warm.backend.load(f"/proc/self/fd/{descriptors[1]}", warm.metering)
+    except StaleNativeCode:
+        program = None
     forbid_other_calls()
     head, (untrusted_input,) = receive(channel, max_bytes=job["input_bytes"])
-    if module is None:
+    if program is None:
         return encode({"status": STALE}, b"", b"")
     work = guest.Job(
         entry=head["entry"],
@@ -103,8 +122,8 @@ def _run(channel: socket.socket, job: dict[str, Any], descriptors: list[int], re
         input=untrusted_input,
         environment=head["environment"],
         limits=Limits(**head["limits"]),
-        metering=job["metering"],
+        metering=warm.metering,
     )
-    outcome = guest.Guest(module, work, job["started"], report).run()
+    outcome = guest.Guest(warm.backend, program, work, job["started"], report).run()
     fields = dict(vars(outcome), status=outcome.status.value, cpu_ms=time.process_time() * 1000 - processor_ms)
     return encode(fields, fields.pop("stdout"), fields.pop("stderr"))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import re
 import struct
 import time
@@ -10,27 +9,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import wasmtime
-
-from offchainvm.engine import hostcalls
-from offchainvm.engine.counting import Counter, FuelCounter, InjectedCounter
 from offchainvm.engine.limits import WASM_PAGE_BYTES, Limits
+from offchainvm.engine.machine import Backend, CannotStart, HostFunction, Trapped, Watch
 from offchainvm.engine.meter import STACK_BYTES
-from offchainvm.engine.wasi import (
-    SIGNATURES,
-    WASI_MODULE,
-    BadPointer,
-    DeadlinePassed,
-    GuestExit,
-    OutOfInstructions,
-    OutputLimit,
-    StackOverflow,
-    Wasi,
-)
-from offchainvm.engine.wasmtime_engine import LinearMemory, compile_module, engine
+from offchainvm.engine.wasi import BadPointer, DeadlinePassed, GuestExit, HostEnding, OutOfInstructions, OutputLimit, StackOverflow, Wasi
 from offchainvm.errors import Status
 
-_TABLE_ELEMENTS_MAX = 1_000_000
 # wasmtime writes the fuel down before `unreachable`, a call and a function's end; other traps lose what came after.
 _EXACT_TRAPS = ("unreachable", "out_of_fuel")
 _RUST_ALLOCATION = re.compile(rb"memory allocation of (\d{1,20}) bytes failed")
@@ -89,26 +73,24 @@ class _Answered(Exception):
 
 @dataclass
 class Guest:
-    """A guest in its store. ``report(instructions, memory_bytes)`` is told the counts after every slice."""
+    """A guest in its machine. ``report(instructions, memory_bytes)`` is told the counts after every slice."""
 
-    module: wasmtime.Module
+    backend: Backend
+    program: Any
     job: Job
     started: float
     report: Callable[[int, int], None]
-    _memory: LinearMemory | None = None
     _ended: BaseException | None = None
     _known_instructions: int = 0
     outcome: Outcome = field(default_factory=Outcome)
-    _host_functions: list[object] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         limits = self.job.limits
-        self._store = wasmtime.Store(engine(self.job.metering))
-        self._store.set_limits(memory_size=limits.memory_bytes, table_elements=_TABLE_ELEMENTS_MAX, instances=1, memories=1)
-        self._counter = self._new_counter()
+        self._machine = self.backend.machine(self.program, limits, Watch(self._on_slice, self._note), self.job.metering)
+        self._counter = self._machine.counter
         self._deadline = self.started + limits.wall_seconds
         self._wasi = Wasi(
-            memory=self, charge=self._counter.charge, stdin=self.job.input if self.job.entry == "_start" else b"",
+            memory=self._machine, charge=self._counter.charge, stdin=self.job.input if self.job.entry == "_start" else b"",
             environment=self.job.environment, output_bytes=limits.output_bytes if self.job.entry == "_start" else None,
             stderr_bytes=limits.stderr_bytes, deadline=self._deadline,
         )  # fmt: skip
@@ -132,98 +114,68 @@ class Guest:
         self._measure()
         return outcome
 
-    # The memory as the host functions see it; found at the first use, since a start function runs before it can be asked for.
-    def read(self, pointer: int, size: int) -> bytes:
-        if self._memory is None:
-            raise BadPointer
-        return self._memory.read(pointer, size)
-
-    def write(self, pointer: int, data: bytes) -> None:
-        if self._memory is None:
-            raise BadPointer
-        self._memory.write(pointer, data)
-
     def _answer(self) -> bytes:
+        machine = self._machine
         try:
-            instance = self._counter.instantiate(self._linker(), self.module)
-            exports = instance.exports(self._store)
-            self._find_memory(exports.get("memory"))
+            machine.start({name: self._host_function(name) for name in self.job.wasi_imports})
             self._report_counts()
             if self.job.initialize:
-                self._counter.call(exports["_initialize"])  # type: ignore[arg-type]
+                machine.call("_initialize")
             if self.job.entry == "_start":
-                self._counter.call(exports["_start"])  # type: ignore[arg-type]
+                machine.call("_start")
                 return b""
-            self._place_input(exports["memory"])  # type: ignore[arg-type]
-            pointer = self._counter.call(exports["execute"], 0, len(self.job.input), results=1)  # type: ignore[arg-type]
+            self._place_input()
+            pointer = machine.call("execute", 0, len(self.job.input), results=1)
             return self._output_at(pointer or 0)
-        except wasmtime.Trap as trap:
-            raise self._ending_of(trap) from None
-        except wasmtime.WasmtimeError as error:
+        except Trapped as trap:
+            raise self._ending_of(trap.code) from None
+        except CannotStart as error:
             if self._ended is not None:
                 raise self._ending_by_host(self._ended) from None
             text = " ".join(str(error).split())[:200]
             if "memory minimum size" in text or "memory limits" in text:
                 raise _Answered(Status.MEMORY_LIMIT, f"The program needs more memory at its start than its limit: {text}.") from None
             raise _Answered(Status.LINK_ERROR, f"The module could not be started: {text}.") from None
-        except (GuestExit, OutputLimit, DeadlinePassed, OutOfInstructions) as ended:
+        except HostEnding as ended:
             raise self._ending_by_host(ended) from None
 
-    def _linker(self) -> wasmtime.Linker:
-        linker = wasmtime.Linker(engine(self.job.metering))
-        for name in self.job.wasi_imports:
-            self._host_functions.append(hostcalls.define(linker, WASI_MODULE, name, SIGNATURES[name], self._host_function(name)))
-        return linker
-
-    def _host_function(self, name: str) -> hostcalls.HostFunction:
+    def _host_function(self, name: str) -> HostFunction:
         function = self._wasi.function(name)
 
-        def call(caller: Any, arguments: tuple[int, ...]) -> int | None:
-            self._counter.see(caller)
-            if self._memory is None:
-                self._find_memory(hostcalls.exported(caller, "memory"))
-            try:
-                self._check_deadline()
-                return function(arguments)
-            except BaseException as ended:
-                self._note(ended)
-                raise
+        def call(arguments: tuple[int, ...]) -> int | None:
+            self._check_deadline()
+            return function(arguments)
 
         return call
 
-    def _find_memory(self, found: object) -> None:
-        if self._memory is None and isinstance(found, wasmtime.Memory):
-            self._memory = LinearMemory(self._store, found)
-
-    def _place_input(self, memory: wasmtime.Memory) -> None:
-        missing = len(self.job.input) - memory.data_len(self._store)
+    def _place_input(self) -> None:
+        missing = len(self.job.input) - self._machine.memory_bytes
         if missing > 0:
             try:
-                memory.grow(self._store, -(-missing // WASM_PAGE_BYTES))
-            except wasmtime.WasmtimeError:
+                self._machine.grow(-(-missing // WASM_PAGE_BYTES))
+            except CannotStart:
                 raise _Answered(
                     Status.MEMORY_LIMIT, f"The input of {len(self.job.input)} bytes does not fit into the program's memory."
                 ) from None
-        self.write(0, self.job.input)
+        self._machine.write(0, self.job.input)
 
     def _output_at(self, pointer: int) -> bytes:
         if pointer < 0:
             raise _Answered(Status.GUEST_EXIT, f"The program returned its error code {pointer}.", exit_code=pointer)
         try:
-            (size,) = struct.unpack("<I", self.read(pointer, 4))
-            self.read(pointer + 4 + size, 0)
+            (size,) = struct.unpack("<I", self._machine.read(pointer, 4))
+            self._machine.read(pointer + 4 + size, 0)
         except BadPointer:
             raise _Answered(Status.TRAP, _SENTENCES["output_out_of_bounds"] + ".", trap="output_out_of_bounds") from None
         limit = self.job.limits.output_bytes
         if size > limit:
             text = f"The output has {size} bytes; the limit is {limit}."
-            raise _Answered(Status.OUTPUT_LIMIT, text, stdout=self.read(pointer + 4, limit), stdout_truncated=True)
-        return self.read(pointer + 4, size)
+            raise _Answered(Status.OUTPUT_LIMIT, text, stdout=self._machine.read(pointer + 4, limit), stdout_truncated=True)
+        return self._machine.read(pointer + 4, size)
 
-    def _ending_of(self, trap: wasmtime.Trap) -> _Answered:
+    def _ending_of(self, code: str) -> _Answered:
         if self._ended is not None:
             return self._ending_by_host(self._ended)
-        code = trap.trap_code.name.lower() if trap.trap_code else "unknown"
         if code == "out_of_fuel":
             return self._out_of_fuel()
         exact = code in _EXACT_TRAPS
@@ -265,21 +217,15 @@ class Guest:
         return _Answered(Status.OUT_OF_FUEL, f"The program used all of its {used} instructions.", instructions_used=used)
 
     def _was_refused_memory(self) -> bool:
-        """Whether growth was refused before the failure; derived, since wasmtime tells nobody but the guest.
+        """Whether growth was refused before the failure; derived, since engines tell nobody but the guest.
 
         Rust's standard library says it on stderr; else a memory that grew to three quarters of its limit and then
         failed is taken to have asked for more.
         """
-        size, limit = self._memory.size if self._memory else 0, self.job.limits.memory_bytes
+        size, limit = self._machine.memory_bytes, self.job.limits.memory_bytes
         said = _RUST_ALLOCATION.search(self._wasi.stderr)
         nearly_full = size > self.job.memory_min_bytes and size * 4 >= limit * 3
         return nearly_full or (said is not None and size + int(said[1]) > limit)
-
-    def _new_counter(self) -> Counter:
-        instructions = self.job.limits.instructions
-        if self.job.metering == "injected":
-            return InjectedCounter(self._store, instructions, self._on_slice, self._note)
-        return FuelCounter(self._store, instructions, self._on_slice)
 
     def _note(self, ended: BaseException) -> None:
         self._ended = ended
@@ -294,13 +240,13 @@ class Guest:
 
     def _report_counts(self) -> None:
         self._known_instructions = self.job.limits.instructions - self._counter.left
-        self.report(self._known_instructions, self._memory.size if self._memory else self.job.memory_min_bytes)
+        self.report(self._known_instructions, self._machine.memory_bytes or self.job.memory_min_bytes)
 
     def _measure(self) -> None:
         outcome = self.outcome
         if outcome.status is not Status.OUT_OF_FUEL:
             outcome.instructions_used = max(self._known_instructions, self.job.limits.instructions - self._counter.left)
-        outcome.peak_memory_bytes = self._memory.size if self._memory else self.job.memory_min_bytes
+        outcome.peak_memory_bytes = self._machine.memory_bytes or self.job.memory_min_bytes
         outcome.wall_ms = (time.monotonic() - self.started) * 1000
 
 
@@ -312,13 +258,13 @@ _WARM_UP = bytes.fromhex(
 )
 
 
-@functools.cache
-def _warm_up_module(metering: str) -> wasmtime.Module:
-    return wasmtime.Module.deserialize(engine(metering), compile_module(_WARM_UP, metering=metering))
+def warm_up_program(backend: Backend, metering: str) -> Any:
+    """Our module as a program of this engine; once a process, since that compiles it."""
+    return backend.load_ours(_WARM_UP, metering)
 
 
-def warm_up(metering: str = "native") -> None:
-    """Run a module of ours once, so that this process, or its forked children, find every page and symbol in place."""
+def warm_up(backend: Backend, program: Any, metering: str) -> None:
+    """Run our module once, so that this process, or its forked children, find every page and symbol in place."""
     limits = Limits(instructions=1000, memory_bytes=1 << 20, wall_seconds=10)
     job = Job("execute", False, ("fd_write",), 65_536, b"warm", {}, limits, metering)
-    Guest(_warm_up_module(metering), job, time.monotonic(), lambda *_: None).run()
+    Guest(backend, program, job, time.monotonic(), lambda *_: None).run()

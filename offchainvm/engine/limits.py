@@ -8,6 +8,8 @@ KIB = 1024
 MIB = 1024 * KIB
 WASM_PAGE_BYTES = 64 * KIB
 WASM_MEMORY_BYTES_MAX = 4096 * MIB
+TABLE_ELEMENTS_MAX = 1_000_000
+"""To which a table may grow; more is refused, as the guest is told."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,7 @@ class ModuleLimits:
     exports: int = 10_000
     globals: int = 10_000
     tables: int = 16
-    table_elements: int = 1_000_000
+    table_elements: int = TABLE_ELEMENTS_MAX
     element_segments: int = 10_000
     data_segments: int = 10_000
     data_bytes: int = 16 * MIB

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -33,15 +34,19 @@ class ModuleInfo:
     """Whether ``_initialize`` has to be called before the entry."""
 
 
-def check_module(untrusted_wasm: bytes, *, limits: ModuleLimits = DEFAULT_LIMITS) -> ModuleInfo:
+def check_module(
+    untrusted_wasm: bytes, *, limits: ModuleLimits = DEFAULT_LIMITS, validate: Callable[[bytes], None] | None = None
+) -> ModuleInfo:
     """Check sizes, the structure, the engine's own validation, nesting, imports and the entry.
+
+    ``validate`` is an engine's (see ``Backend.validate``), by default wasmtime's.
 
     Raises:
         ExecutionError: invalid_module, unsupported_feature, module_too_complex or link_error.
     """
     at_most("bytes", len(untrusted_wasm), limits.module_bytes)
     sections = read_sections(untrusted_wasm, limits)
-    _validate(untrusted_wasm)
+    (validate or _validate)(untrusted_wasm)
     for start, end in sections.bodies:
         check_nesting(untrusted_wasm, start, end, limit=limits.nesting)
     check_reserved(sections)

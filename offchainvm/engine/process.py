@@ -7,7 +7,6 @@ import json
 import os
 import socket
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Sequence
@@ -17,6 +16,7 @@ from typing import Any
 
 import offchainvm
 from offchainvm.engine.cancellation import Cancellation
+from offchainvm.engine.identity import Engine
 from offchainvm.engine.protocol import CONTROL_BYTES_MAX, ProtocolError, encode, receive
 
 _START_SECONDS = 60.0
@@ -25,10 +25,10 @@ _ANSWER_SECONDS = 5.0
 _STOP_SECONDS = 5.0
 _MAIN = """
 import json, sys
-paths, control_fd, parent, die_with_thread, metering = json.loads(sys.argv[1])
+paths, control_fd, parent, die_with_thread, engine, metering = json.loads(sys.argv[1])
 sys.path[:] = paths
 from offchainvm.engine.zygote import main
-main(control_fd, parent, die_with_thread=die_with_thread, metering=metering)
+main(control_fd, parent, die_with_thread=die_with_thread, engine=engine, metering=metering)
 """
 
 
@@ -62,12 +62,12 @@ class ZygoteProcess:
         ZygoteLost: it did not start; the message says why.
     """
 
-    def __init__(self, *, metering: str = "native") -> None:
+    def __init__(self, engine: Engine) -> None:
         self._answer_due: float | None = None
         self._owner = os.getpid()
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
-            self._process = _start(theirs.fileno(), metering)
+            self._process = _start(theirs.fileno(), engine)
         try:
             self._ready()
         except BaseException:
@@ -188,14 +188,14 @@ def _hang_up(channel: socket.socket) -> None:
         channel.shutdown(socket.SHUT_RDWR)
 
 
-def _start(control_fd: int, metering: str) -> subprocess.Popen[bytes]:
-    root = str(Path(offchainvm.__file__).parent.parent)
-    paths = [root, *(path for path in sys.path if Path(path).is_absolute() and path != root)]
+def _start(control_fd: int, engine: Engine) -> subprocess.Popen[bytes]:
     main_thread = threading.current_thread() is threading.main_thread()
-    arguments = json.dumps([paths, control_fd, os.getpid(), main_thread, metering])
+    root = str(Path(offchainvm.__file__).parent.parent)
+    paths = [root, *(path for path in engine.paths if path != root)]
+    arguments = json.dumps([paths, control_fd, os.getpid(), main_thread, engine.name, engine.metering])
     # -I -S: nothing of the user's own start-up files; the empty environment: nothing of this process's secrets.
     return subprocess.Popen(
-        [sys.executable, "-I", "-S", "-X", "utf8", "-c", _MAIN, arguments],
+        [engine.python, "-I", "-S", "-X", "utf8", "-c", _MAIN, arguments],
         env={},
         cwd="/",
         stdin=subprocess.DEVNULL,

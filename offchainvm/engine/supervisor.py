@@ -16,17 +16,16 @@ from offchainvm.engine.base import ExecutionRequest, ExecutionResult, Executor
 from offchainvm.engine.cache import NativeCache
 from offchainvm.engine.cancellation import Cancellation
 from offchainvm.engine.child import STALE
-from offchainvm.engine.identity import CONFIGURATION, ENGINE, engine_version, meter_version
+from offchainvm.engine.identity import WASMTIME, find_engine
 from offchainvm.engine.limits import MIB, CompileLimits, ModuleLimits
 from offchainvm.engine.process import Ending, ZygoteLost, ZygoteProcess
 from offchainvm.engine.reply import result_of
-from offchainvm.errors import ExecutionError, SettingsError, Status
+from offchainvm.errors import ExecutionError, Status
 from offchainvm.logs import get_logger
 
 log = get_logger()
 _NATIVE_BYTES_MAX = 512 * MIB
 _CRASHES = (signal.SIGSYS, signal.SIGSEGV, signal.SIGBUS, signal.SIGILL, signal.SIGTRAP)
-METERINGS = ("native", "injected")
 
 
 class Supervisor(Executor):
@@ -38,10 +37,11 @@ class Supervisor(Executor):
         cache_folder: folder of native code, shared by all processes of this host and user.
         cache_max_bytes: what is kept there at most.
         metering: how instructions are counted: ``native``, the engine's own fuel, or ``injected``, by the module itself.
-        engine: the engine's name; this version has ``wasmtime``.
+        engine: the engine's name, ``wasmtime`` or ``wasmer``; see ``find_engine``.
+        wasmer_python: a Python 3.10 that has wasmer; by default this interpreter.
 
     Raises:
-        SettingsError: an engine or a metering that this version does not have.
+        SettingsError: an engine or a metering that cannot be used here.
     """
 
     def __init__(
@@ -51,13 +51,10 @@ class Supervisor(Executor):
         cache_max_bytes: int,
         compile_limits: CompileLimits | None = None,
         metering: str = "native",
-        engine: str = ENGINE,
+        engine: str = WASMTIME,
+        wasmer_python: Path | None = None,
     ) -> None:
-        if engine != ENGINE:
-            raise SettingsError([f"WASM_RUNTIME: the engine {engine!r} is not built into this version. Set WASM_RUNTIME=wasmtime."])
-        if metering not in METERINGS:
-            raise SettingsError([f"METERING: {metering!r} is not built into this version. Set METERING=native or METERING=injected."])
-        self._metering = metering
+        self._engine = find_engine(engine, metering=metering, wasmer_python=wasmer_python)
         self._cache = NativeCache(cache_folder.expanduser(), max_bytes=cache_max_bytes)
         self._compile_limits = compile_limits or CompileLimits()
         self._artifacts = Artifacts()
@@ -108,9 +105,9 @@ class Supervisor(Executor):
 
     def _about(self, sha256: str, **more: Any) -> dict[str, Any]:
         return {
-            "engine": ENGINE,
-            "engine_version": engine_version(),
-            "meter_version": meter_version(self._metering),
+            "engine": self._engine.name,
+            "engine_version": self._engine.version,
+            "meter_version": self._engine.meter_version,
             "module_sha256": sha256,
             **more,
         }
@@ -122,7 +119,7 @@ class Supervisor(Executor):
             log.warning("The engine's zygote is gone; starting another.", action="restart_zygote")
             self._drop_zygote()
         if self._zygote is None:
-            self._zygote = ZygoteProcess(metering=self._metering)
+            self._zygote = ZygoteProcess(self._engine)
         return self._zygote
 
     def _drop_zygote(self) -> None:
@@ -131,7 +128,7 @@ class Supervisor(Executor):
             self._zygote = None
 
     def _key(self, sha256: str) -> str:
-        parts = [sha256, ENGINE, engine_version(), str(CONFIGURATION), platform.machine(), meter_version(self._metering)]
+        parts = [sha256, platform.machine(), *self._engine.identity]
         return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
     def _artifact(self, key: str) -> Artifact | None:
@@ -146,7 +143,6 @@ class Supervisor(Executor):
             raise ExecutionError(Status.MODULE_TOO_COMPLEX, f"The module has {len(untrusted_wasm)} bytes; the limit is {most}.")
         job = {
             "kind": "compile",
-            "metering": self._metering,
             "wall_seconds": limits.wall_seconds,
             "data_bytes": limits.data_bytes,
             "module_bytes": len(untrusted_wasm),
@@ -166,7 +162,6 @@ class Supervisor(Executor):
             )
         job = {
             "kind": "run",
-            "metering": self._metering,
             "wall_seconds": limits.wall_seconds,
             "data_bytes": limits.memory_bytes + 3 * len(request.input) + 3 * (limits.output_bytes + limits.stderr_bytes),
             "input_bytes": len(request.input),

@@ -49,7 +49,11 @@ SIGNATURES: dict[str, FunctionType] = {
 SIGNATURES["proc_exit"] = FunctionType((_I,), ())
 
 
-class GuestExit(Exception):
+class HostEnding(Exception):
+    """A host function, or the counter, ends the guest."""
+
+
+class GuestExit(HostEnding):
     """The guest called ``proc_exit``."""
 
     def __init__(self, code: int) -> None:
@@ -57,19 +61,19 @@ class GuestExit(Exception):
         self.code = code
 
 
-class OutputLimit(Exception):
+class OutputLimit(HostEnding):
     """The guest wrote more to stdout than its limit."""
 
 
-class DeadlinePassed(Exception):
+class DeadlinePassed(HostEnding):
     """The guest's time was over inside a host function."""
 
 
-class OutOfInstructions(Exception):
+class OutOfInstructions(HostEnding):
     """A host function had more to do than the guest's instructions pay for."""
 
 
-class StackOverflow(Exception):
+class StackOverflow(HostEnding):
     """The guest's calls nest deeper than a metered module may go."""
 
 

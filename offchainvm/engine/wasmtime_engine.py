@@ -1,16 +1,18 @@
-"""wasmtime: the engine's configuration, validation, compilation, and the linear memory of a guest."""
+"""wasmtime: the engine's configuration, validation and compilation."""
 
 from __future__ import annotations
 
-import ctypes
 import functools
+from collections.abc import Callable
 
 import wasmtime
 from wasmtime import _ffi as ffi
 
 from offchainvm.engine.confine import HOST_STACK_BYTES, available_stack_bytes
+from offchainvm.engine.limits import Limits
+from offchainvm.engine.machine import StaleNativeCode, Watch, invalid
 from offchainvm.engine.meter import NATIVE_STACK_BYTES, meter
-from offchainvm.engine.wasi import BadPointer
+from offchainvm.engine.wasmtime_machine import WasmtimeMachine
 from offchainvm.errors import ExecutionError, Status
 
 WASM_STACK_BYTES = 512 * 1024
@@ -51,10 +53,19 @@ def validate(untrusted_wasm: bytes) -> None:
     try:
         wasmtime.Module.validate(engine(), untrusted_wasm)
     except wasmtime.WasmtimeError as error:
-        raise _invalid(str(error)) from None
+        raise invalid(str(error)) from None
 
 
-def compile_module(untrusted_wasm: bytes, *, metering: str = "native") -> bytes:
+def in_child(work: Callable[[], None]) -> None:
+    """This engine bounds a guest's stack itself."""
+    work()
+
+
+def prepare_compiler() -> None:
+    """This compiler needs nothing beforehand."""
+
+
+def compile_module(untrusted_wasm: bytes, metering: str = "native") -> bytes:
     """Native code of a checked module, which counts in itself where that is asked for; only ever in a child with limits.
 
     Raises:
@@ -69,11 +80,7 @@ def compile_module(untrusted_wasm: bytes, *, metering: str = "native") -> bytes:
         raise ExecutionError(Status.MODULE_TOO_COMPLEX, f"The module could not be compiled: {text}") from None
 
 
-class StaleNativeCode(Exception):
-    """Native code that this engine on this processor cannot use: compile again."""
-
-
-def load(path: str, *, metering: str = "native") -> wasmtime.Module:
+def load(path: str, metering: str = "native") -> wasmtime.Module:
     """A module from a file of native code that this worker made itself.
 
     Raises:
@@ -85,42 +92,11 @@ def load(path: str, *, metering: str = "native") -> wasmtime.Module:
         raise StaleNativeCode from None
 
 
-def _invalid(untrusted_message: str) -> ExecutionError:
-    text = " ".join(untrusted_message.split())[:300]
-    if any(words in text for words in ("not enabled", "proposal", "requires")):
-        return ExecutionError(Status.UNSUPPORTED_FEATURE, f"The module uses a feature that is switched off: {text}")
-    return ExecutionError(Status.INVALID_MODULE, f"The module is not valid WebAssembly: {text}")
+def load_ours(wasm: bytes, metering: str = "native") -> wasmtime.Module:
+    """A program from a module of ours."""
+    return wasmtime.Module.deserialize(engine(metering), compile_module(wasm, metering))
 
 
-# Bound once more: the package's own binding makes a pointer object of each answer, which costs more than the question.
-_memory_data = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p)(("wasmtime_memory_data", ffi.dll))
-_memory_size = ctypes.CFUNCTYPE(ctypes.c_size_t, ctypes.c_void_p, ctypes.c_void_p)(("wasmtime_memory_data_size", ffi.dll))
-
-
-class LinearMemory:
-    """A guest's memory, every access checked against its present size."""
-
-    def __init__(self, store: wasmtime.Store, memory: wasmtime.Memory) -> None:
-        self._context, self._memory = store._context(), ctypes.byref(memory._memory)
-        # ``byref`` keeps no reference of its own to the structure.
-        self._keep = (store, memory)
-
-    @property
-    def size(self) -> int:
-        return int(_memory_size(self._context, self._memory))
-
-    def read(self, pointer: int, size: int) -> bytes:
-        return ctypes.string_at(self._at(pointer, size), size) if size else self._nothing(pointer)
-
-    def write(self, pointer: int, data: bytes) -> None:
-        ctypes.memmove(self._at(pointer, len(data)), data, len(data))
-
-    def _nothing(self, pointer: int) -> bytes:
-        self._at(pointer, 0)
-        return b""
-
-    def _at(self, pointer: int, size: int) -> int:
-        if pointer < 0 or size < 0 or pointer + size > self.size:
-            raise BadPointer
-        # wasmtime keeps a memory where it is only while nobody grows it, so its place is asked for each time.
-        return (_memory_data(self._context, self._memory) or 0) + pointer
+def machine(program: wasmtime.Module, limits: Limits, watch: Watch, metering: str = "native") -> WasmtimeMachine:
+    """A store of its own for one guest."""
+    return WasmtimeMachine(engine(metering), program, limits, watch, metering=metering)

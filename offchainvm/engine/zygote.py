@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from offchainvm.engine.child import child_main
+from offchainvm.engine.child import Warm, child_main
 from offchainvm.engine.confine import allow_stack
 from offchainvm.engine.meter import NATIVE_STACK_BYTES
 from offchainvm.engine.protocol import CONTROL_BYTES_MAX
@@ -35,7 +35,7 @@ DESCRIPTORS_MAX = 4
 _PROGRESS = struct.Struct("=QQ")
 
 
-def main(control_fd: int, parent: int, *, die_with_thread: bool, metering: str) -> None:
+def main(control_fd: int, parent: int, *, die_with_thread: bool, engine: str, metering: str) -> None:
     """Serve jobs until the supervisor closes the control socket, or dies.
 
     ``die_with_thread``: the kernel's death signal comes with the end of the thread that started this process, so it is
@@ -46,7 +46,7 @@ def main(control_fd: int, parent: int, *, die_with_thread: bool, metering: str) 
     allow_stack(NATIVE_STACK_BYTES)
     control = socket.socket(fileno=control_fd)
     try:
-        zygote = Zygote(control, metering)
+        zygote = Zygote(control, engine, metering)
     except Exception as error:
         control.send(json.dumps({"error": f"{type(error).__name__}: {error}"[:1000]}).encode())
         return
@@ -78,10 +78,10 @@ class _Child:
 class Zygote:
     """The loop: one job at a time."""
 
-    def __init__(self, control: socket.socket, metering: str) -> None:
-        self._control, self._metering = control, metering
+    def __init__(self, control: socket.socket, engine: str, metering: str) -> None:
+        self._control = control
         self._progress = mmap.mmap(-1, mmap.PAGESIZE)
-        _warm_up(metering)
+        self._warm = _warm_up(engine, metering)
 
     def serve(self) -> None:
         self._control.send(json.dumps({"ready": True}).encode())
@@ -106,7 +106,7 @@ class Zygote:
             os.close(alive)
             ours.close()
             self._control.close()
-            child_main(theirs, zygote=zygote, report=self._report, metering=self._metering)
+            child_main(theirs, zygote=zygote, report=self._report, warm=self._warm)
         os.close(alive_write)
         theirs.close()
         return _Child(child, ours, alive)
@@ -145,14 +145,17 @@ class Zygote:
         return not any(descriptor == child.alive for descriptor, _ in events)
 
 
-def _warm_up(metering: str) -> None:
+def _warm_up(engine: str, metering: str) -> Warm:
     # Not at the top: an engine that cannot be loaded is told to the supervisor.
-    from offchainvm.engine import guest, module  # noqa: F401, PLC0415
+    from offchainvm.engine import guest, machine, module  # noqa: F401, PLC0415
 
-    guest.warm_up(metering)
+    backend = machine.backend(engine)
+    warm = Warm(backend, metering, guest.warm_up_program(backend, metering))
+    warm.up()
     tasks = Path("/proc/self/task")
     if tasks.is_dir() and len(list(tasks.iterdir())) != 1:
         raise RuntimeError("the engine started a thread, so that forking is not safe")
     gc.collect()
     gc.freeze()
     gc.disable()
+    return warm

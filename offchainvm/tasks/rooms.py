@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import os
-import subprocess
 from pathlib import Path
 
 from redis import Redis
@@ -12,6 +11,7 @@ from redis import Redis
 from offchainvm import logs
 from offchainvm.coordinator import Coordinator
 from offchainvm.engine.base import Executor
+from offchainvm.engine.identity import WASMER, find_engine
 from offchainvm.engine.limits import MIB
 from offchainvm.engine.supervisor import Supervisor
 from offchainvm.errors import SettingsError
@@ -25,8 +25,6 @@ from offchainvm.settings import Settings
 log = logs.get_logger()
 
 _NATIVE_CODE_SHARE = 0.5
-_WASMER_TEST = "import sys, wasmer, wasmer_compiler_cranelift; sys.exit(sys.version_info[:2] != (3, 10))"
-_WASMER_TEST_SECONDS = 20.0
 
 
 def owner(settings: Settings) -> str:
@@ -67,7 +65,11 @@ def module_cache(settings: Settings) -> ModuleCache:
 def executor(settings: Settings) -> Executor:
     share = int(settings.wasm_cache_max_mb * MIB * _NATIVE_CODE_SHARE)
     return Supervisor(
-        cache_folder=state_dir(settings) / "native-code", cache_max_bytes=share, metering=settings.metering, engine=settings.wasm_runtime
+        cache_folder=state_dir(settings) / "native-code",
+        cache_max_bytes=share,
+        metering=settings.metering,
+        engine=settings.wasm_runtime,
+        wasmer_python=settings.wasmer_python,
     )
 
 
@@ -80,21 +82,10 @@ def engine_problems(settings: Settings) -> list[str]:
         problems += error.problems
     except OSError as error:
         problems.append(f"STATE_DIR: {state_dir(settings)} cannot be used ({error.strerror}). Change its owner, or set STATE_DIR.")
-    if settings.wasmer_python is not None and not _has_wasmer(settings.wasmer_python):
-        unusable = (
-            f"WASMER_PYTHON: {settings.wasmer_python} is no Python 3.10 that can import wasmer and wasmer_compiler_cranelift. "
-            "Install both there, correct the path, or remove the setting."
-        )
-        if settings.wasm_runtime == "wasmer":
-            problems.append(unusable)
-        else:
+    if settings.wasmer_python is not None and settings.wasm_runtime != WASMER:
+        try:
+            find_engine(WASMER, wasmer_python=settings.wasmer_python)
+        except SettingsError as error:
+            unusable = " ".join(error.problems)
             log.warning("A setting that WASM_RUNTIME=wasmer needs does not hold.", action="check_engine", reason=unusable)
     return problems
-
-
-def _has_wasmer(python: Path) -> bool:
-    command = [str(python), "-I", "-c", _WASMER_TEST]
-    try:
-        return subprocess.run(command, env={}, capture_output=True, timeout=_WASMER_TEST_SECONDS, check=False).returncode == 0
-    except (OSError, subprocess.TimeoutExpired):
-        return False

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Sequence
 
-from offchainvm.cli.checks import builds, chain, confinement, fleet, services
+from offchainvm.cli.checks import builds, chain, confinement, engines, fleet, services
 from offchainvm.settings import Role
 
 _B, _M, _C, _E, _R, _D = Role
@@ -19,6 +19,7 @@ CHECKS: Sequence[Check] = (
     (frozenset({_B, _M, _C, _E}), "Coordinator", services.check_coordinator),
     (frozenset({_C}), "Docker", builds.check_docker),
     (frozenset({_C}), "builder image", builds.check_builder_image),
+    (frozenset({_E}), "engines", engines.check_engines),
     (frozenset({_E}), "guest confinement", confinement.check_confinement),
     (frozenset({_B, _E, _R}), "RPC", chain.check_rpc),
     (frozenset({_R}), "access keys", chain.check_access_keys),

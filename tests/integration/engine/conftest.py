@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import re
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -19,14 +25,55 @@ GOOD = """(module (memory (export "memory") 1) (data (i32.const 100) "\\02\\00\\
   (func (export "execute") (param i32 i32) (result i32) (i32.const 100)))"""
 
 
-@pytest.fixture(scope="module", params=["native", "injected"])
-def supervisor(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Supervisor]:
-    folder, before = tmp_path_factory.mktemp("native"), set(psutil.Process().children())
-    limits = CompileLimits(wall_seconds=2, data_bytes=512 * MIB)
-    with Supervisor(cache_folder=folder, cache_max_bytes=64 * MIB, compile_limits=limits, metering=request.param) as made:
-        yield made
-        _survived(made, folder)
+ROOT = Path(__file__).parents[3]
+FIND_PYTHON = ROOT / "deploy" / "setup" / "find-python"
+ENGINES = {"native": ("wasmtime", "native"), "injected": ("wasmtime", "injected"), "wasmer": ("wasmer", "injected")}
+
+
+@pytest.fixture(scope="session")
+def wasmer_python(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Python 3.10 of its own, with wasmer by the hashes of requirements.lock and nothing else."""
+    if sys.platform != "linux" or os.uname().machine != "x86_64":
+        pytest.skip("wasmer is locked for Linux on x86-64 alone")
+    asked = subprocess.run([FIND_PYTHON], env={**os.environ, "PYTHON": "", "VERSIONS": "3.10"}, capture_output=True, text=True, check=False)
+    if asked.returncode:
+        reason = f"wasmer is tested in a Python 3.10: {asked.stderr.strip()}"
+        pytest.fail(reason) if os.environ.get("CI") else pytest.skip(reason)
+    folder = tmp_path_factory.mktemp("wasmer")
+    subprocess.run([asked.stdout.strip(), "-m", "venv", "--without-pip", folder / "venv"], check=True)
+    locked = (ROOT / "requirements.lock").read_text()
+    wanted = re.findall(r"^(wasmer[\w-]*==\S+) ;[^\n]*(\n(?:    --hash.*\n)+)", locked, re.MULTILINE)
+    (folder / "requirements.txt").write_text("".join(f"{name} \\{hashes}" for name, hashes in wanted))
+    made = folder / "venv" / "bin" / "python"
+    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--python", made, "install", "-q", "--no-deps", "--no-compile"]
+    subprocess.run([*pip, "--require-hashes", "-r", folder / "requirements.txt"], check=True)
+    return made
+
+
+@pytest.fixture(scope="module")
+def make_supervisor(request: pytest.FixtureRequest) -> Iterator[Callable[..., Supervisor]]:
+    """A supervisor by its name in ENGINES and its cache; closed at the end."""
+    before = set(psutil.Process().children())
+    with contextlib.ExitStack() as stack:
+
+        def make(name: str, folder: Path, **more: Any) -> Supervisor:
+            engine, metering = ENGINES[name]
+            python = request.getfixturevalue("wasmer_python") if engine == "wasmer" else None
+            made = Supervisor(cache_folder=folder, cache_max_bytes=64 * MIB, metering=metering, engine=engine, wasmer_python=python, **more)
+            return stack.enter_context(made)
+
+        yield make
     assert set(psutil.Process().children()) - before == set()
+
+
+@pytest.fixture(scope="module", params=ENGINES)
+def supervisor(
+    request: pytest.FixtureRequest, make_supervisor: Callable[..., Supervisor], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Supervisor]:
+    folder = tmp_path_factory.mktemp("native")
+    made = make_supervisor(request.param, folder, compile_limits=CompileLimits(wall_seconds=2, data_bytes=512 * MIB))
+    yield made
+    _survived(made, folder)
 
 
 def _survived(supervisor: Supervisor, folder: Path) -> None:

@@ -333,4 +333,4 @@ def test_what_is_not_built_says_so(tmp_path):
     with pytest.raises(SettingsError, match="METERING=injected"):
         Supervisor(cache_folder=tmp_path, cache_max_bytes=1, metering="guessed")
     with pytest.raises(SettingsError, match="WASM_RUNTIME=wasmtime"):
-        Supervisor(cache_folder=tmp_path, cache_max_bytes=1, engine="wasmer")
+        Supervisor(cache_folder=tmp_path, cache_max_bytes=1, engine="wasm3")

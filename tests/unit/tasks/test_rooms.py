@@ -30,7 +30,7 @@ def configure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Configure:
 
 def python_that_ends_with(folder: Path, exit_code: int) -> Path:
     program = folder / "python3.10"
-    program.write_text(f"#!/bin/sh\nexit {exit_code}\n")
+    program.write_text(f"#!/bin/sh\necho '[\"1.1.0\", []]'\nexit {exit_code}\n")
     program.chmod(stat.S_IRWXU)
     return program
 
@@ -50,8 +50,7 @@ def test_the_engines_own_sentence_ends_the_start(configure: Configure, monkeypat
 
 
 @pytest.mark.parametrize("exit_code", [0, 1])
-def test_a_python_for_wasmer_has_to_have_it(configure: Configure, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, exit_code: int) -> None:
-    monkeypatch.setattr(rooms, "executor", lambda _settings: SimpleNamespace(close=lambda: None))
+def test_a_python_for_wasmer_has_to_have_it(configure: Configure, tmp_path: Path, exit_code: int) -> None:
     python = python_that_ends_with(tmp_path, exit_code)
     problems = rooms.engine_problems(configure(WASM_RUNTIME="wasmer", WASMER_PYTHON=str(python)))
     assert [problem.startswith(f"WASMER_PYTHON: {python} is no Python 3.10") for problem in problems] == [True] * exit_code

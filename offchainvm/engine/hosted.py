@@ -1,0 +1,70 @@
+"""A pass for an engine that limits nothing itself: the host makes the memory, tables have a maximum, starting is a call.
+
+The memory becomes an import, so that each run makes it with a maximum of its own; a table's maximum bounds its growth; and
+the start function becomes an export, since such an engine's host functions cannot ask for a counter while it runs.
+"""
+
+from __future__ import annotations
+
+from offchainvm.engine.binary import CORE_VERSION, MAGIC, Reader, unsigned
+from offchainvm.engine.limits import TABLE_ELEMENTS_MAX, WASM_MEMORY_BYTES_MAX, WASM_PAGE_BYTES
+from offchainvm.engine.meter import RESERVED
+
+MEMORY, START = "memory", f"{RESERVED}.start"
+_IMPORT, _TABLE, _MEMORY, _EXPORT, _START = 2, 4, 5, 7, 8
+_PAGES_MAX = WASM_MEMORY_BYTES_MAX // WASM_PAGE_BYTES
+_MEMORY_KIND, _FUNCTION_KIND = b"\x02", b"\x00"
+
+
+def hosted(metered_wasm: bytes) -> bytes:
+    """The hosted form of a module that the meter made: it imports the meter's ``tick``, and so has a section of imports."""
+    reader = Reader(metered_wasm, len(MAGIC + CORE_VERSION), len(metered_wasm))
+    found: dict[int, bytes] = {}
+    while not reader.done:
+        identity = reader.byte()
+        found[identity] = reader.take(reader.leb())
+    if _TABLE in found:
+        found[_TABLE] = _tables(found[_TABLE])
+    if _MEMORY in found and (memory := _first(found.pop(_MEMORY))):
+        found[_IMPORT] = _with(found[_IMPORT], _name(RESERVED) + _name(MEMORY) + _MEMORY_KIND + memory)
+    if _START in found:
+        found[_EXPORT] = _with(found[_EXPORT], _name(START) + _FUNCTION_KIND + found.pop(_START))
+    parts = (bytes([identity]) + unsigned(len(payload)) + payload for identity, payload in found.items())
+    return MAGIC + CORE_VERSION + b"".join(parts)
+
+
+def memory_pages(declared: tuple[int, int | None], limit_bytes: int) -> tuple[int, int]:
+    """(first, most) pages of the memory that the host makes for a module that declared (minimum, maximum)."""
+    minimum, maximum = declared
+    return minimum, min(_PAGES_MAX if maximum is None else maximum, limit_bytes // WASM_PAGE_BYTES)
+
+
+def _first(payload: bytes) -> bytes:
+    """The one memory of a section of at most one."""
+    reader = _reader(payload)
+    return payload[reader.position :] if reader.leb() and reader.position else b""
+
+
+def _tables(payload: bytes) -> bytes:
+    reader = _reader(payload)
+    parts = [unsigned(count := reader.leb())]
+    for _ in range(count):
+        kind = reader.take(1)
+        minimum, maximum = reader.limits()
+        most = TABLE_ELEMENTS_MAX if maximum is None else min(maximum, TABLE_ELEMENTS_MAX)
+        parts += (kind, b"\x01", unsigned(minimum), unsigned(most))
+    return b"".join(parts)
+
+
+def _with(payload: bytes, entry: bytes) -> bytes:
+    reader = _reader(payload)
+    count = reader.leb()
+    return unsigned(count + 1) + payload[reader.position :] + entry
+
+
+def _reader(payload: bytes) -> Reader:
+    return Reader(payload, 0, len(payload))
+
+
+def _name(text: str) -> bytes:
+    return unsigned(len(text)) + text.encode()

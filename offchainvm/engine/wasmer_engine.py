@@ -1,0 +1,240 @@
+"""wasmer: a second engine, which counts and limits nothing itself, so that modules are rewritten to do it.
+
+Runs in Python 3.10 alone, often another interpreter than the application's: this file and all that it imports keep to
+the standard library and wasmer. Its own WASI is never used.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import os
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import wasmer
+import wasmer_compiler_cranelift
+
+from offchainvm.engine.binary import FunctionType
+from offchainvm.engine.confine import HOST_STACK_BYTES
+from offchainvm.engine.counting import TICK_TYPE, SliceCounter
+from offchainvm.engine.hosted import MEMORY, START, hosted, memory_pages
+from offchainvm.engine.limits import Limits
+from offchainvm.engine.machine import CannotStart, HostFunction, StaleNativeCode, Trapped, Watch, invalid
+from offchainvm.engine.meter import LEFT, NATIVE_STACK_BYTES, RESERVED, TICK, meter
+from offchainvm.engine.wasi import SIGNATURES, WASI_MODULE, BadPointer
+from offchainvm.errors import ExecutionError, Status
+
+_TYPES = {"i32": wasmer.Type.I32, "i64": wasmer.Type.I64}
+_MASKS = {"i32": (1 << 32) - 1, "i64": (1 << 64) - 1}
+# The first line of what wasmer says of a trap; the names are wasmtime's.
+_TRAPS = {
+    "unreachable": "unreachable",
+    "integer divide by zero": "integer_division_by_zero",
+    "integer overflow": "integer_overflow",
+    "invalid conversion to integer": "bad_conversion_to_integer",
+    "out of bounds memory access": "memory_out_of_bounds",
+    "uninitialized element": "indirect_call_to_null",
+    "undefined element: out of bounds table access": "table_out_of_bounds",
+    "out of bounds table access": "table_out_of_bounds",
+    "indirect call type mismatch": "bad_signature",
+    "call stack exhausted": "stack_overflow",
+}
+_ARENAS_MAX = -8  # mallopt(3), M_ARENA_MAX
+# Two empty functions: of more than one, its thread compiles them, and so has begun when they are compiled.
+_TWO_FUNCTIONS = bytes.fromhex("0061736d01000000 01 04 01600000 03 03 020000 0a 07 02 02000b 02000b")
+# The compiler always starts threads of its own; one is enough.
+os.environ["RAYON_NUM_THREADS"] = "1"
+
+
+@functools.cache
+def _store() -> wasmer.Store:
+    return wasmer.Store(wasmer.engine.Universal(wasmer_compiler_cranelift.Compiler))
+
+
+def validate(untrusted_wasm: bytes) -> None:
+    """The engine's own validation.
+
+    Raises:
+        ExecutionError: invalid_module or unsupported_feature.
+    """
+    if not wasmer.Module.validate(_store(), untrusted_wasm):
+        raise invalid(_why_invalid(untrusted_wasm))
+
+
+def _why_invalid(untrusted_wasm: bytes) -> str:
+    """Validation gives no reasons; compilation does, and ends with its validation."""
+    try:
+        wasmer.Module(_store(), untrusted_wasm)
+    except RuntimeError as error:
+        return str(error)
+    return "wasmer gives no reason"
+
+
+def in_child(work: Callable[[], None]) -> None:
+    """On the stack of a thread: of the first thread's, wasmer looks the bounds up in a file, which a guest's process may not open.
+
+    One heap for all threads, since the C library opens another file when it shrinks a thread's own.
+    """
+    ctypes.CDLL(None).mallopt(_ARENAS_MAX, 1)
+    threading.stack_size(NATIVE_STACK_BYTES + HOST_STACK_BYTES)
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+
+
+def prepare_compiler() -> None:
+    """Start the compiler's thread, which a process without rights could not; the filter of system calls binds it too."""
+    wasmer.Module(_store(), _TWO_FUNCTIONS)
+
+
+def compile_module(untrusted_wasm: bytes, metering: str) -> bytes:
+    """Native code of a checked module, which counts in itself; only ever in a child with limits.
+
+    Raises:
+        ExecutionError: module_too_complex, where the compiler has a limit of its own.
+    """
+    if metering != "injected":
+        raise ValueError("wasmer has no meter of its own")
+    try:
+        return bytes(wasmer.Module(_store(), hosted(meter(untrusted_wasm))).serialize())
+    except RuntimeError as error:
+        text = " ".join(str(error).split())[:300]
+        raise ExecutionError(Status.MODULE_TOO_COMPLEX, f"The module could not be compiled: {text}") from None
+
+
+def load(path: str, _metering: str) -> wasmer.Module:
+    """A module from a file of native code that this worker made itself.
+
+    Raises:
+        StaleNativeCode: it is not for this version or processor.
+    """
+    return _loaded(Path(path).read_bytes())
+
+
+def load_ours(wasm: bytes, metering: str) -> wasmer.Module:
+    """A program from a module of ours; compiled in a child, since the compiler leaves threads behind."""
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            with os.fdopen(writer, "wb") as pipe:
+                pipe.write(compile_module(wasm, metering))
+        finally:
+            os._exit(0)
+    os.close(writer)
+    with os.fdopen(reader, "rb") as pipe:
+        native = pipe.read()
+    os.waitpid(child, 0)
+    return _loaded(native)
+
+
+def machine(program: wasmer.Module, limits: Limits, watch: Watch, _metering: str) -> WasmerMachine:
+    """An instance of its own for one guest."""
+    return WasmerMachine(program, limits, watch)
+
+
+def _loaded(native: bytes) -> wasmer.Module:
+    try:
+        return wasmer.Module.deserialize(_store(), native)
+    except RuntimeError:
+        raise StaleNativeCode from None
+
+
+class InjectedCounter(SliceCounter):
+    """What a metered module counts, in wasmer."""
+
+    global_: wasmer.Global | None = None
+
+    def held(self) -> int:
+        return 0 if self.global_ is None else int(self.global_.value)
+
+    def hold(self, count: int) -> None:
+        if self.global_ is not None:
+            self.global_.value = count
+
+
+class WasmerMachine:
+    """See ``Machine``."""
+
+    def __init__(self, module: wasmer.Module, limits: Limits, watch: Watch) -> None:
+        self._module, self._watch = module, watch
+        self.counter = InjectedCounter(limits.instructions, watch)
+        self._memory: wasmer.Memory | None = None
+        self._imports: dict[str, dict[str, Any]] = {
+            RESERVED: {TICK: _function(TICK_TYPE, lambda arguments: self.counter.tick(arguments[0]))}
+        }
+        for item in module.imports:
+            if item.module == RESERVED and item.name == MEMORY:
+                first, most = memory_pages((item.type.minimum, item.type.maximum), limits.memory_bytes)
+                self._memory = wasmer.Memory(_store(), wasmer.MemoryType(first, most, shared=False))
+                self._imports[RESERVED][MEMORY] = self._memory
+        self._exports: Any = None
+
+    @property
+    def memory_bytes(self) -> int:
+        return int(self._memory.data_size) if self._memory else 0
+
+    def read(self, pointer: int, size: int) -> bytes:
+        return bytes(self._part(pointer, size))
+
+    def write(self, pointer: int, data: bytes) -> None:
+        self._part(pointer, len(data))[:] = data
+
+    def grow(self, pages: int) -> None:
+        if self._memory is not None:
+            with _running():
+                self._memory.grow(pages)
+
+    def start(self, functions: Mapping[str, HostFunction]) -> None:
+        imports = wasmer.ImportObject()
+        offered = {name: _function(SIGNATURES[name], self._noting(SIGNATURES[name], function)) for name, function in functions.items()}
+        for module, members in {**self._imports, WASI_MODULE: offered}.items():
+            imports.register(module, members)
+        with _running():
+            self._exports = wasmer.Instance(self._module, imports).exports
+        self.counter.global_ = getattr(self._exports, LEFT)
+        if START in [name for name, _ in self._exports]:
+            self.call(START)
+
+    def call(self, name: str, *arguments: int, results: int = 0) -> int | None:
+        with _running():
+            found = getattr(self._exports, name)(*arguments)
+        return int(found) if results else None
+
+    def _part(self, pointer: int, size: int) -> memoryview:
+        if self._memory is None or pointer < 0 or size < 0 or pointer + size > self.memory_bytes:
+            raise BadPointer
+        return memoryview(self._memory.buffer)[pointer : pointer + size]
+
+    def _noting(self, signature: FunctionType, function: HostFunction) -> HostFunction:
+        masks = [_MASKS[kind] for kind in signature.params]
+
+        def call(arguments: tuple[int, ...]) -> int | None:
+            try:
+                return function(tuple(value & mask for value, mask in zip(arguments, masks, strict=True)))
+            except BaseException as ended:
+                self._watch.ended(ended)
+                raise
+
+        return call
+
+
+def _function(signature: FunctionType, function: HostFunction) -> wasmer.Function:
+    kind = wasmer.FunctionType([_TYPES[item] for item in signature.params], [_TYPES[item] for item in signature.results])
+    return wasmer.Function(_store(), lambda *arguments: function(arguments), kind)
+
+
+@contextmanager
+def _running() -> Iterator[None]:
+    """The engine's errors as ours."""
+    try:
+        yield
+    except RuntimeError as error:
+        first = str(error).partition("\n")[0].removeprefix("RuntimeError: ")
+        if first in _TRAPS:
+            raise Trapped(_TRAPS[first]) from None
+        raise CannotStart(str(error)) from None
