@@ -93,7 +93,7 @@ def run(
     max_memory: Annotated[str, typer.Option(help="Linear memory, e.g. 64MiB.")] = "128MiB",
     max_time: Annotated[str, typer.Option(help="Wall time, e.g. 2s or 500ms.")] = "60s",
     max_output: Annotated[str, typer.Option(help="Output, e.g. 1MiB.")] = "1MiB",
-    metering: Annotated[Metering, typer.Option(help="How instructions are counted.")] = Metering.NATIVE,
+    metering: Annotated[Metering, typer.Option(help="How instructions are counted.")] = Metering.INJECTED,
     as_json: Annotated[bool, typer.Option("--json", help="Print the whole result as JSON.")] = False,
 ) -> None:
     """Run one module here, as an execute worker would, and report what it used.

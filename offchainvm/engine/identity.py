@@ -50,7 +50,7 @@ class Engine:
         return self.name, self.version, str(_CONFIGURATIONS[self.name]), self.meter_version
 
 
-def find_engine(name: str, *, metering: str = "native", wasmer_python: Path | None = None) -> Engine:
+def find_engine(name: str, *, metering: str = "injected", wasmer_python: Path | None = None) -> Engine:
     """The engine of this name. wasmer has no meter of its own: there, modules always count themselves.
 
     Args:

@@ -18,7 +18,7 @@ from offchainvm.engine.meter_code import meter_body
 from offchainvm.engine.meter_snippets import Names
 from offchainvm.errors import ExecutionError, Status
 
-METER_VERSION = 3
+METER_VERSION = 4
 """Part of the key of cached native code, and of every count: raise it with each change of the pass or its table."""
 RESERVED = "offchainvm"
 TICK, LEFT = "tick", f"{RESERVED}.left"
@@ -56,7 +56,7 @@ def meter(valid_wasm: bytes, *, limits: ModuleLimits | None = None) -> bytes:
     sections = read_sections(valid_wasm, limits or ModuleLimits())
     check_reserved(sections)
     found = _payloads(valid_wasm)
-    globals = _count(found.get(_GLOBAL))
+    globals = sum(item.kind == "global" for item in sections.imports) + _count(found.get(_GLOBAL))
     names = Names(counter=globals, stack=globals + 1, tick=len(sections.imported_functions))
     tick = _text(RESERVED) + _text(TICK) + b"\x00" + unsigned(len(sections.types))
     left = b"\x7e\x01\x42" + signed(-_START_COST if _START in found else 0) + b"\x0b"

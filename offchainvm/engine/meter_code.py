@@ -35,6 +35,7 @@ _COUNTED, _FREE, _BLOCK, _ELSE_OR_END, _INDEXED, _LEAVE, _INDIRECT, _BULK, _VECT
 _BLOCK_OP, _LOOP, _IF, _END, _BR, _BR_IF, _BR_TABLE, _RETURN, _CALL, _RETURN_CALL = 2, 3, 4, 0x0B, 0x0C, 0x0D, 0x0E, 0x0F, 0x10, 0x12
 _RETURN_CALL_INDIRECT, _REF_FUNC, _MEMORY_GROW, _TABLE_GROW = 0x13, 0xD2, b"\x40", b"\xfc\x0f"
 _ENTRY, _RELOAD, _HEAD, _PLAIN = range(4)
+_HEIGHT_MAX = 3
 _END_BYTE = b"\x0b"
 # What a frame may need: measured frames of compiled Rust are a half of it, frames made to be large less than eight times.
 _FRAME_BYTES, _SLOT_BYTES, _CODE_BYTES_A_FRAME_BYTE = 64, 16, 4
@@ -44,12 +45,14 @@ _FRAME_BYTES, _SLOT_BYTES, _CODE_BYTES_A_FRAME_BYTE = 64, 16, 4
 class _Loop:
     """One loop of the guest's: where its outer loop stands, the locals that it writes, in order, and what goes back to it.
 
-    ``jumps`` are the places and labels of its plain branches; ``choices``: other branches go back to it too.
+    ``height``: how many loops nest in it, itself included. ``jumps`` are the places and labels of its plain branches;
+    ``choices``: other branches go back to it too.
     """
 
     operator: bytes
     outer: int
     written: dict[int, None] = field(default_factory=dict)
+    height: int = 1
     jumps: list[tuple[int, int]] = field(default_factory=list)
     choices: bool = False
 
@@ -197,12 +200,17 @@ def _block(body: _Body, reader: Reader, at: int) -> None:
 
 
 def _end_loop(body: _Body, at: int) -> None:
-    """What an inner loop writes, the outer one writes too."""
+    """What an inner loop writes, the outer one writes too; three outwards, or nests of loops would grow by far more than their size."""
     body.insert(at, _END_BYTE)
-    written = body.loops.pop().written
-    if body.loops:
-        outer = body.loops[-1].written
-        outer.update(dict.fromkeys([index for index in written if index not in outer][: ASIDE_MAX - len(outer)]))
+    inner = body.loops.pop()
+    if not body.loops:
+        return
+    outer = body.loops[-1]
+    outer.height = max(outer.height, inner.height + 1)
+    if inner.height < _HEIGHT_MAX:
+        outer.written.update(
+            dict.fromkeys([index for index in inner.written if index not in outer.written][: ASIDE_MAX - len(outer.written)])
+        )
 
 
 def _else_or_end(body: _Body, reader: Reader, at: int) -> None:

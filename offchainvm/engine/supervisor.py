@@ -36,7 +36,7 @@ class Supervisor(Executor):
     Args:
         cache_folder: folder of native code, shared by all processes of this host and user.
         cache_max_bytes: what is kept there at most.
-        metering: how instructions are counted: ``native``, the engine's own fuel, or ``injected``, by the module itself.
+        metering: who counts instructions: ``injected``, the module itself, or ``native``, the engine's own fuel.
         engine: the engine's name, ``wasmtime`` or ``wasmer``; see ``find_engine``.
         wasmer_python: a Python 3.10 that has wasmer; by default this interpreter.
 
@@ -50,7 +50,7 @@ class Supervisor(Executor):
         cache_folder: Path,
         cache_max_bytes: int,
         compile_limits: CompileLimits | None = None,
-        metering: str = "native",
+        metering: str = "injected",
         engine: str = WASMTIME,
         wasmer_python: Path | None = None,
     ) -> None:

@@ -106,7 +106,9 @@ class Settings(BaseModel):
     max_execution_seconds: int = setting(120, "Longest time that any request gets.", unit="seconds", roles=(B, M, C, E), ge=1, le=3600)
     wasm_runtime: Literal["wasmtime", "wasmer"] = setting("wasmtime", "Engine of executions: wasmtime or wasmer.", roles=(E,))
     wasmer_python: Folder | None = setting(None, "A Python 3.10 with wasmer, where this one has none.", roles=(E,))
-    metering: Literal["injected", "native"] = setting("native", "How instructions are counted: native or injected.", roles=(E,))
+    metering: Literal["injected", "native"] = setting(
+        "injected", "Who counts instructions: the module itself (injected) or the engine's own fuel (native).", roles=(E,)
+    )
     wasm_cache_max_mb: int = setting(1024, "Disk cache of modules and of their native code.", unit="MiB", roles=(E,), ge=16)
 
     resolves_per_transaction: int = setting(10, "Resolves batched in one transaction of a full-access key.", roles=(R,), ge=1, le=100)

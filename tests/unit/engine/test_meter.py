@@ -110,6 +110,47 @@ def test_reserved_names_are_refused(wat):
     assert caught.value.status is Status.LINK_ERROR
 
 
+IMPORTS = """(module (import "e" "f" (func $f (param i32) (result i32))) (import "e" "g" (global $g (mut i32))) (import "e" "h" (func $h))
+  (import "e" "t" (table 3 funcref)) (import "e" "m" (memory 1)) (global $own (export "own") (mut i64) (i64.const 40))
+  (elem (i32.const 0) func $f $last) (export "f" (func $f)) (export "g" (global $g))
+  (func $first (call $h) (global.set $g (call $f (global.get $g)))) (start $first)
+  (func $last (export "r") (param i32) (result i32) (call $first) (global.set $own (i64.add (global.get $own) (i64.const 2)))
+    (i32.add (call_indirect (param i32) (result i32) (local.get 0) (i32.const 0)) (global.get $g))))"""
+
+
+def test_every_index_means_what_it_meant_and_none_means_the_counters():
+    """Imports of every kind stand before what the pass adds; what a guest imports and exports stays its own."""
+    store, calls = wasmtime.Store(engine()), []
+    store.set_fuel(FUEL)
+    i32, mutable = wasmtime.ValType.i32(), wasmtime.GlobalType(wasmtime.ValType.i32(), mutable=True)
+    given = wasmtime.Global(store, mutable, wasmtime.Val.i32(5))
+    linker = wasmtime.Linker(engine())
+    linker.define_func(RESERVED, TICK, wasmtime.FuncType([I64], [I64]), lambda left: calls.append(left) or SLICE)
+    linker.define_func("e", "f", wasmtime.FuncType([i32], [i32]), lambda value: value * 10)
+    linker.define_func("e", "h", wasmtime.FuncType([], []), lambda: None)
+    linker.define(store, "e", "g", given)
+    limits = wasmtime.Limits(3, None)
+    linker.define(store, "e", "t", wasmtime.Table(store, wasmtime.TableType(wasmtime.ValType.funcref(), limits), None))
+    linker.define(store, "e", "m", wasmtime.Memory(store, wasmtime.MemoryType(wasmtime.Limits(1, None))))
+    exports = linker.instantiate(store, wasmtime.Module(engine(), meter(bytes(wasmtime.wat2wasm(IMPORTS))))).exports(store)
+    assert (given.value(store), exports["f"](store, 3), calls) == (50, 30, [-4])
+    left = exports[LEFT].value(store)
+    assert exports["r"](store, 7) == 570
+    assert (given.value(store), exports["g"].value(store), exports["own"].value(store)) == (500, 500, 42)
+    assert left - exports[LEFT].value(store) == 16
+    assert set(exports) == {"f", "g", "own", "r", LEFT}
+
+
+def test_nests_of_loops_grow_in_proportion():
+    body = "(loop (local.set 0 (i32.const 1))" * 900 + ")" * 900
+    wasm = bytes(
+        wasmtime.wat2wasm(
+            f"(module (func (local {'i32 ' * 30}) {'(loop (local.set 5 (i32.const 2)) (local.set 9 (i32.const 2)))'} {body}))"
+        )
+    )
+    assert len(meter(wasm)) < 12 * len(wasm)
+
+
 def test_the_pass_is_fast_and_linear_and_keeps_no_custom_section():
     times = []
     for size in (20, 80):
@@ -127,4 +168,4 @@ def test_the_pass_is_fast_and_linear_and_keeps_no_custom_section():
 
 
 def test_the_meters_version_is_a_number():
-    assert METER_VERSION == 3
+    assert METER_VERSION == 4

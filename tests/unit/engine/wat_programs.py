@@ -97,7 +97,10 @@ CORPUS: dict[str, list[str]] = {
                 "(i32.const 2) (i32.const 1))"),
         program("(i32.const 3) (i32.const 20) (loop $l (param i32 i32) (result i32) (local.set 0) (i32.const 5) (i32.add)"
                 "(i32.sub (local.get 0) (i32.const 1)) (local.tee 0) (local.get 0) (br_if $l) (drop))"),
-        program("(br_table 0 0 (i32.const 7) (i32.const 1))"), program("(return (i32.const 5)) (loop (br 0))"),
+        program("(br_table 0 0 (i32.const 7) (i32.const 1))"),
+        program("(block (result i32 i64) (loop (result i32 i64) (i32.const 8) (i64.const 9) (br_if 2 (i32.and (local.get 0) (i32.const 8)))"
+                "(drop) (local.tee 0 (i32.add (local.get 0))) (i64.const 3) (br_table 2 1 2 (i32.and (local.get 0) (i32.const 1)))"
+                "(i32.const 0) (br 0) (br_table 1 2))) (i64.add (i64.const 1)) (return) (unreachable)", "(result i32 i64)"), program("(return (i32.const 5)) (loop (br 0))"),
         program("(unreachable) (i32.add) (br_table 0 0) (call $inc)"), program("(loop $a (loop $b)) (loop (result i32) (i32.const 3))"),
         program("(block (loop (br_if 1 (i32.const 1)) (br 0))) (global.set $l (i64.const 9)) (i32.wrap_i64 (global.get $l))"),
     ],

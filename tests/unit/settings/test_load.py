@@ -58,7 +58,7 @@ OTHER_VALUES = {
     "MAX_EXECUTION_SECONDS": ("60", 60),
     "WASM_RUNTIME": ("wasmer", "wasmer"),
     "WASMER_PYTHON": ("/opt/py310/bin/python", Path("/opt/py310/bin/python")),
-    "METERING": ("injected", "injected"),
+    "METERING": ("native", "native"),
     "WASM_CACHE_MAX_MB": ("16", 16),
     "RESOLVES_PER_TRANSACTION": ("1", 1),
     "KEY_WINDOW": ("1", 1),
