@@ -1,6 +1,8 @@
 # The worker's image; the command is the role:
-#   docker run --env-file .env IMAGE offchainvm bridge
-#   docker run --env-file .env IMAGE celery -A offchainvm worker -Q execute
+#   docker run --env-file .env IMAGE bridge
+#   docker run --env-file .env IMAGE execute -c 4
+#   docker run --env-file .env -v /var/run/docker.sock:/var/run/docker.sock IMAGE
+# Without one it is a worker of every queue whose needs are met.
 # BASE_IMAGE: any image with Python 3.10 to 3.13. No BuildKit features: it may not be there.
 # `make image` fetches the packages on the host first, for builds without a network.
 ARG BASE_IMAGE=python:3.13-slim-trixie
@@ -26,6 +28,7 @@ RUN if command -v git >/dev/null; then true; else \
     && useradd --uid 10001 --user-group --home-dir /var/lib/offchainvm --shell /usr/sbin/nologin offchainvm \
     && install -d -o offchainvm -g offchainvm -m 0700 /var/lib/offchainvm /var/lib/offchainvm/state
 COPY --from=packages /opt/offchainvm /opt/offchainvm
+COPY deploy/images/entrypoint /usr/local/bin/offchainvm-entrypoint
 ENV PATH=/opt/offchainvm/bin:$PATH \
     HOME=/var/lib/offchainvm \
     STATE_DIR=/var/lib/offchainvm/state \
@@ -37,4 +40,5 @@ WORKDIR /var/lib/offchainvm
 VOLUME /var/lib/offchainvm/state
 # One image for every role: what lives, tells so in a file. Commands that end by themselves are gone before the first look.
 HEALTHCHECK --interval=30s --timeout=10s --start-period=60s --retries=3 CMD ["python", "-m", "offchainvm.health"]
+ENTRYPOINT ["offchainvm-entrypoint"]
 CMD ["celery", "-A", "offchainvm", "worker"]

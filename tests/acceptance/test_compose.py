@@ -1,4 +1,4 @@
-"""The worker in containers, by docker-compose.yml: one request through the way, with three execute containers.
+"""The worker in containers, by docker-compose.yml: fifty requests through three execute containers, one of which is killed.
 
 The worker's image is made as a user makes it (`make image`), under a name of its own. Where no registry can be reached,
 its base is made of Debian packages: that is what this test's time is spent on, once a machine.
@@ -11,6 +11,7 @@ import json
 import os
 import secrets
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -34,7 +35,8 @@ ROOT = Path(__file__).parents[2]
 IMAGE = "offchainvm-worker-test"
 OWN_REDIS, REGISTRYS_REDIS = "offchainvm-redis", "valkey/valkey:8"
 REPOSITORY = "https://github.com/tests/echo"
-SERVICES = {"redis", "bridge", "compile", "execute", "resolve", "flower"}
+SERVICES = {"redis", "bridge", "compile", "execute", "resolve", "monitor", "flower"}
+REQUESTS, ROUNDS = 50, 30_000_000
 
 
 @pytest.fixture(scope="module")
@@ -139,23 +141,52 @@ def compose(tmp_path: Path, images: dict[str, str], outside: dict[str, Any]) -> 
         assert project.containers() == []
 
 
+def main_process(project: str, service: str) -> int:
+    """Process id, on this host, of the first container of a service."""
+    client = engine.connect()
+    labels = [f"com.docker.compose.project={project}", f"com.docker.compose.service={service}"]
+    first = client.containers.list(filters={"label": labels})[0]
+    client.close()
+    return int(first.attrs["State"]["Pid"])
+
+
 @pytest.mark.timeout(600)
-def test_the_containers_answer_requests_with_three_that_execute(compose: Compose, outside: dict[str, Any]) -> None:
+def test_fifty_requests_are_answered_once_each_by_three_that_execute_though_one_is_killed(
+    compose: Compose, outside: dict[str, Any]
+) -> None:
     http = urllib3.PoolManager(retries=False)
     module = f"{outside['coordinator_url']}/control/wasm/{source_key(REPOSITORY, SHA, TARGET)}"
-    assert http.request("PUT", module, body=echo_module()).status < 300
-    compose("up", "-d", "--scale", "execute=3")
+    assert http.request("PUT", module, body=echo_module(rounds=ROUNDS)).status < 300
+    compose("--profile", "monitor", "up", "-d", "--scale", "execute=3")
     client = DevnetClient(outside["url"], outside["keys"])
     try:
-        requests = [client.request_execution(REPOSITORY, SHA, TARGET, f"words {number}", Limits()) for number in range(6)]
+        requests = [client.request_execution(REPOSITORY, SHA, TARGET, f"words {number}", Limits()) for number in range(REQUESTS)]
+        client.result(requests[0].request_id, timeout_seconds=90)
+        # As the kernel would when memory is short; `docker kill` would count as a wish, and nothing would start again.
+        os.kill(main_process(compose.project, "execute"), signal.SIGKILL)
         results = [client.result(request.request_id, timeout_seconds=90) for request in requests]
     except BaseException:
         print(compose("logs", "--tail", "30"))
         raise
     finally:
         client.close()
-    assert [result.value for result in results] == [f"words {number}" for number in range(6)]
+    assert [result.value for result in results] == [f"words {number}" for number in range(REQUESTS)]
+    assert len({result.resolved_by for result in results}) == REQUESTS
     expected = [(name, "running") for name in sorted(SERVICES) for _ in range(3 if name == "execute" else 1)]
     until(lambda: compose.containers() == expected, f"every service to run, not {compose.containers()}")
-    log_of_execute = compose("logs", "execute")
-    assert outside["keys"].function_call_keys[0].secret_text not in log_of_execute
+    assert outside["keys"].function_call_keys[0].secret_text not in compose("logs")
+
+
+def test_the_image_takes_a_role_a_command_or_a_program_and_says_what_it_does_not_know(images: dict[str, str]) -> None:
+    def run(*words: str) -> tuple[int, str]:
+        command = ["docker", "run", "--rm", "--network", "none", images["WORKER_IMAGE"], *words]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        return done.returncode, done.stdout + done.stderr
+
+    code, told = run("resolve", "-P", "solo")
+    assert (code, "the resolve worker cannot start" in told) == (2, True), told
+    code, told = run("bridge")
+    assert (code, "API_BASE_URL: is missing" in told) == (2, True), told
+    assert run("celery", "--version")[0] == 0
+    code, told = run("executor")
+    assert (code, "No such command" in told) == (2, True), told
