@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import resource
-from pathlib import Path
 
 from offchainvm.processes import die_with_parent, prctl
 
@@ -13,6 +12,7 @@ HOST_STACK_BYTES = 1536 * 1024
 """Beside a guest's part of a stack, what Python and its host functions need."""
 _DESCRIPTORS_MAX = 64
 _PROCESSES_MAX = 0
+_STATM_BYTES_MAX = 256
 
 
 def allow_stack(guest_bytes: int) -> None:
@@ -29,27 +29,24 @@ def available_stack_bytes(most: int) -> int:
 
 
 def isolate(*, parent: int) -> None:
-    """Own session, death with the parent, and no new privileges."""
+    """Own session, death with the parent, no new privileges, and the limits that are the same for every job; for ever."""
     os.setsid()
     die_with_parent(parent=parent)
     prctl(_PR_SET_NO_NEW_PRIVS, 1)
+    _lower(resource.RLIMIT_FSIZE, 0)
+    _lower(resource.RLIMIT_CORE, 0)
+    _lower(resource.RLIMIT_NOFILE, _DESCRIPTORS_MAX)
+    _lower(resource.RLIMIT_NPROC, _PROCESSES_MAX)
 
 
 def limit_resources(*, data_bytes: int, cpu_seconds: int) -> None:
-    """Limit memory, processor time, files and processes of this process, for ever.
+    """Limit memory and processor time of this process, for ever.
 
     Address space is not limited: each linear memory reserves 4 GiB of it. ``data_bytes`` is what the process may hold
     beyond what it holds now.
     """
-    for what, value in (
-        (resource.RLIMIT_DATA, private_bytes() + data_bytes),
-        (resource.RLIMIT_CPU, cpu_seconds),
-        (resource.RLIMIT_FSIZE, 0),
-        (resource.RLIMIT_CORE, 0),
-        (resource.RLIMIT_NOFILE, _DESCRIPTORS_MAX),
-        (resource.RLIMIT_NPROC, _PROCESSES_MAX),
-    ):
-        _lower(what, value)
+    _lower(resource.RLIMIT_DATA, private_bytes() + data_bytes)
+    _lower(resource.RLIMIT_CPU, cpu_seconds)
 
 
 def _lower(what: int, value: int) -> None:
@@ -62,7 +59,10 @@ def _lower(what: int, value: int) -> None:
 def private_bytes() -> int:
     """Private writable memory of this process, as RLIMIT_DATA counts it; 0 where the system does not say."""
     try:
-        statm = Path("/proc/self/statm").read_text().split()
+        statm = os.open("/proc/self/statm", os.O_RDONLY)
     except OSError:
         return 0
-    return int(statm[5]) * resource.getpagesize()
+    try:
+        return int(os.read(statm, _STATM_BYTES_MAX).split()[5]) * resource.getpagesize()
+    finally:
+        os.close(statm)
