@@ -37,6 +37,8 @@ class ChainFaults:
     """Include the highest nonce of a key first."""
     receipt_gas_per_block: int | None = None
     """Congestion: gas that a block spends on receipts; 0 executes none."""
+    shard_congested: bool = False
+    """Congestion: no new transactions. Who asks is told ShardCongested; what is sent unasked is dropped."""
 
 
 class Chain:
@@ -128,6 +130,8 @@ class Chain:
         """Take a transaction into the pool, unchecked, as a node does that does not validate. Known ones change nothing."""
         if transaction.hash in self.transactions or transaction.hash in self.pool:
             return
+        if self.faults.shard_congested:
+            return
         if self.faults.drop_next > 0:
             self.faults.drop_next -= 1
             return
@@ -150,7 +154,7 @@ class Chain:
         return self.transactions.pop(transaction_hash, None) is not None or self.pool.pop(transaction_hash, None) is not None
 
     def _include_pool(self, block: Block) -> None:
-        if self.faults.hold or not self.pool:
+        if self.faults.hold or self.faults.shard_congested or not self.pool:
             return
         waiting = sorted(self.pool.values(), key=lambda one: one.nonce, reverse=self.faults.reorder)
         self.pool.clear()
@@ -167,6 +171,8 @@ class Chain:
 
     def invalid(self, transaction: Transaction, node: NodeView | None = None) -> InvalidTx | None:
         """Why the chain does not take this transaction now, as this node (default: one that is up to date) knows it."""
+        if self.faults.shard_congested:
+            return {"ShardCongested": {"shard_id": 0, "congestion_level": 1.0}}
         node = node or self.node()
         known = self.by_hash.get(base58_text(transaction.block_hash))
         if known is None or known.height > node.head.height or known.height + self.protocol.validity_period_blocks < node.head.height:

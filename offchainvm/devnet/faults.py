@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
+import time
+from collections import deque
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -66,6 +69,24 @@ def _rpc_method(body: bytes) -> str | None:
     except ValueError:
         return None
     return value.get("method") if isinstance(value, dict) else None
+
+
+class Ration:
+    """At most so many requests in any minute; 0 = without limit."""
+
+    def __init__(self) -> None:
+        self.per_minute = 0
+        self._taken = deque[float]()
+
+    def seconds_to_wait(self) -> int:
+        """0: the request is taken, and counted; else when the next one may be."""
+        now = time.monotonic()
+        while self._taken and self._taken[0] <= now - 60:
+            self._taken.popleft()
+        if self.per_minute and len(self._taken) >= self.per_minute:
+            return math.ceil(self._taken[0] + 60 - now)
+        self._taken.append(now)
+        return 0
 
 
 class Faults:

@@ -17,7 +17,7 @@ from offchainvm.devnet import views
 from offchainvm.devnet.borsh import Transaction, decode
 from offchainvm.devnet.chain import Chain, ChainFaults
 from offchainvm.devnet.client import DEFAULT_DEPOSIT, Limits, request_arguments, sign_request
-from offchainvm.devnet.faults import Fault
+from offchainvm.devnet.faults import Fault, Ration
 from offchainvm.devnet.genesis import CLIENT_ID, OPERATOR_ID, Keys, genesis
 from offchainvm.devnet.http import HttpError, Reply, Request, Service
 from offchainvm.devnet.rpc import Rpc, RpcFailure, failure_reply, timeout_error, unknown_transaction
@@ -47,6 +47,7 @@ class NodeApp(Service):
         self.lag_blocks = {"": 0, "lagging": 10}
         self.long_poll = True
         self.archive_below = 0
+        self.ration = Ration()
         self.rpc = Rpc(chain, self._wait_for_change, self._submit, timeout_seconds=rpc_timeout_seconds)
         self._changed = asyncio.Event()
         self._ticking: asyncio.Task[None] | None = None
@@ -93,13 +94,21 @@ class NodeApp(Service):
             return await self.rpc.answer(request, self.chain.node(self.lag_blocks[parts[0]]))
         if request.method == "GET" and parts == ["status"]:
             return Reply.json({"version": "devnet", "sync_block_height": self.chain.node().final.height, "sync_latency_ms": 0})
-        if request.method == "GET" and parts[:2] == ["v0", "block"] and len(parts) == 3:
-            return await self._service_block(request, parts[2])
-        if request.method == "GET" and parts == ["v0", "last_block", "final"]:
-            return _moved(f"/v0/block/{self.chain.node().final.height}", request)
-        if request.method == "GET" and parts[:3] == ["archive", "v0", "block"] and len(parts) == 4:
-            return await self._service_block(request, parts[3], archive=True)
+        if request.method == "GET" and parts[0] in {"v0", "archive"}:
+            return await self._service(request, parts)
         return Reply(405 if parts == [""] else 404)
+
+    async def _service(self, request: Request, parts: list[str]) -> Reply:
+        """The block service, within its ration; its archive, to which old heights are redirected, has none."""
+        if parts[0] == "v0" and (seconds := self.ration.seconds_to_wait()):
+            return Reply(429, b"Too Many Requests", "text/plain", (("retry-after", str(seconds)),))
+        if parts[:2] == ["v0", "block"] and len(parts) == 3:
+            return await self._service_block(request, parts[2])
+        if parts == ["v0", "last_block", "final"]:
+            return _moved(f"/v0/block/{self.chain.node().final.height}", request)
+        if parts[:3] == ["archive", "v0", "block"] and len(parts) == 4:
+            return await self._service_block(request, parts[3], archive=True)
+        return Reply(404)
 
     async def _service_block(self, request: Request, text: str, *, archive: bool = False) -> Reply:
         if not text.isascii() or not text.isdigit():
@@ -185,13 +194,16 @@ class NodeApp(Service):
             "head": node.head.height, "final": node.final.height, "pool": list(self.chain.pool),
             "block_time_seconds": self.block_time_seconds,
             "commit_delay_seconds": self.commit_delay_seconds, "lag_blocks": self.lag_blocks, "long_poll": self.long_poll,
-            "archive_below": self.archive_below, "yields": len(self.chain.runtime.yields), **vars(self.chain.faults),
+            "archive_below": self.archive_below, "service_requests_per_minute": self.ration.per_minute,
+            "yields": len(self.chain.runtime.yields), **vars(self.chain.faults),
         }  # fmt: skip
 
     def _set_chain(self, told: dict[str, Any]) -> dict[str, Any]:
         for name, value in told.items():
             if name == "lag_blocks":
                 self.lag_blocks.update({key: int(blocks) for key, blocks in value.items()})
+            elif name == "service_requests_per_minute":
+                self.ration.per_minute = int(value)
             elif name in ("block_time_seconds", "commit_delay_seconds", "long_poll", "archive_below"):
                 setattr(self, name, value)
             elif name in vars(ChainFaults()):

@@ -50,8 +50,10 @@ def unknown_transaction(transaction_hash: str) -> RpcFailure:
     return _handler_error("UNKNOWN_TRANSACTION", info, f"Transaction {transaction_hash} doesn't exist")
 
 
-def timeout_error() -> RpcFailure:
-    return _handler_error("TIMEOUT_ERROR", {}, "Timeout")
+def timeout_error(status: dict[str, Any] | None = None) -> RpcFailure:
+    """``status``: how far the transaction is; None: the node never saw it."""
+    info = {"cause": "NOT_OBSERVED"} if status is None else {"cause": "PENDING", "status": status}
+    return _handler_error("TIMEOUT_ERROR", info, "Timeout")
 
 
 def failure_reply(failure: RpcFailure, call_id: Any) -> Reply:
@@ -149,9 +151,10 @@ class Rpc:
                 executed = all(outcome.height <= node.visible_height for outcome in record.outcomes)
                 if not executed:
                     reached = min(reached, Level.INCLUDED_FINAL if record.height <= node.final_height else Level.INCLUDED)
+                # What this node has not executed yet it cannot tell: a status alone, as of a shard it does not track.
+                status = {"final_execution_status": reached.name, **(record.as_json(receipts=receipts) if executed else {})}
                 if reached >= level:
-                    # What this node has not executed yet it cannot tell: a status alone, as of a shard it does not track.
-                    return {"final_execution_status": reached.name, **(record.as_json(receipts=receipts) if executed else {})}
+                    return status
             elif transaction is not None and (reason := self.chain.invalid(transaction, node)):
                 raise invalid_transaction(reason)
             elif level is Level.NONE:
@@ -160,14 +163,14 @@ class Rpc:
             try:
                 await asyncio.wait_for(self._wait_for_change(), max(left, 0))
             except asyncio.TimeoutError:
-                raise (timeout_error() if record is not None else unknown_transaction(transaction_hash)) from None
+                raise (unknown_transaction(transaction_hash) if record is None else timeout_error(status)) from None
 
     # Queries
 
     async def _query(self, params: Any, node: NodeView) -> Any:
         if not isinstance(params, dict) or "request_type" not in params:
             raise parse_error("Failed parsing args: missing field `request_type`")
-        block = self._at(params, node)
+        block = self._at(params, node, query=True)
         handler = {
             "view_access_key": self._view_access_key,
             "view_access_key_list": self._view_access_key_list,
@@ -234,7 +237,7 @@ class Rpc:
             raise parse_error("Failed parsing args: missing field `block_id`")
         return views.block_json(self._at(params, node), self.chain)
 
-    def _at(self, params: dict[str, Any], node: NodeView) -> Block:
+    def _at(self, params: dict[str, Any], node: NodeView, *, query: bool = False) -> Block:
         wanted = params.get("block_id")
         if wanted is None:
             finality = params.get("finality", "final")
@@ -246,7 +249,8 @@ class Rpc:
         found = self.chain.by_hash.get(wanted) if isinstance(wanted, str) else self.chain.by_height.get(wanted)
         if found is None or found.height > node.head.height:
             name = f"BLOCK HEIGHT: {wanted}" if isinstance(wanted, int) else f"BLOCK: {wanted}"
-            raise _handler_error("UNKNOWN_BLOCK", {}, f"DB Not Found Error: {name} \n Cause: Unknown")
+            info = {"block_reference": {"block_id": wanted}} if query else {}
+            raise _handler_error("UNKNOWN_BLOCK", info, f"DB Not Found Error: {name} \n Cause: Unknown")
         return found
 
     async def _status(self, _: Any, node: NodeView) -> Any:

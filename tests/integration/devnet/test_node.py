@@ -181,6 +181,17 @@ def test_the_block_service_tells_skipped_missing_and_wrong_heights_apart(node: A
     assert node("GET", archived.headers["location"]).json()["block"]["header"]["height"] == final.prev_height
 
 
+def test_the_block_service_has_faults_of_its_own_and_keeps_to_a_ration(node: Any, node_app: NodeApp) -> None:
+    final = f"/v0/block/{node_app.chain.node().final.height}"
+    node("POST", "/control/faults", {"kind": "status", "path": "/v0/block", "status": 500})
+    assert [node("GET", final).status for _ in range(2)] == [500, 200]
+    node("POST", "/control/chain", {"service_requests_per_minute": 3})
+    answers = [node("GET", final) for _ in range(4)]
+    assert [answer.status for answer in answers] == [200, 200, 429, 429]
+    assert 0 < int(answers[-1].headers["retry-after"]) <= 60
+    assert node("GET", "/status").status == 200
+
+
 def test_the_block_service_waits_for_a_block_that_is_near(node: Any, node_app: NodeApp) -> None:
     wanted = node_app.chain.node().final.height + 1
     with ThreadPoolExecutor(1) as pool:

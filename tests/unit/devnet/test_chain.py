@@ -219,3 +219,16 @@ def test_a_keys_file_gives_the_same_keys_again_and_is_private(tmp_path: Any) -> 
     assert (tmp_path / "keys.json").stat().st_mode & 0o777 == 0o600
     assert Keys.load(tmp_path / "keys.json").as_json() == keys.as_json()
     assert keys.client_key.secret_text not in repr(keys)
+
+
+def test_a_congested_shard_refuses_who_asks_drops_who_does_not_and_recovers(world: Any) -> None:
+    before = world.send(TRANSFER)
+    world.chain.faults.shard_congested = True
+    refused = world.send(TRANSFER)
+    world.blocks(2)
+    assert world.chain.invalid(refused) == {"ShardCongested": {"shard_id": 0, "congestion_level": 1.0}}
+    assert [one.hash in world.chain.transactions for one in (before, refused)] == [False, False]
+    world.chain.faults.shard_congested = False
+    world.chain.submit(refused)
+    world.blocks(2)
+    assert [one.hash in world.chain.transactions for one in (before, refused)] == [True, True]

@@ -54,7 +54,7 @@ def test_signed_bytes_equal_those_of_near_api(seed: int) -> None:
 @pytest.mark.parametrize("seed", range(10, 14))
 def test_bytes_and_hash_equal_those_of_the_chains_own_crates(seed: int) -> None:
     chance = random.Random(seed)
-    for _ in range(500):
+    for _ in range(1000):
         case = random_transaction(chance)
         mine = ours(case)
         pair = KeyPair(base58.b58encode(case["seed"]).decode())

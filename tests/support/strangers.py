@@ -1,0 +1,90 @@
+"""The local chain for other people's clients: what they ask, and what it must have come to."""
+
+from __future__ import annotations
+
+import base64
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import base58
+import urllib3
+
+from offchainvm.devnet.borsh import Transfer, sign
+from offchainvm.devnet.client import DevnetClient
+from offchainvm.devnet.genesis import CLIENT_ID, OPERATOR_ID, Keys
+
+REQUEST: dict[str, Any] = {
+    "code_source": {"repo": "https://github.com/a/b", "commit": "c" * 40, "build_target": "wasm32-wasip1"},
+    "resource_limits": None,
+    "input_data": '{"é":1}',
+}
+_USED = {"instructions": 5, "memory_bytes": 65536, "time_seconds": 0}
+
+
+@dataclass
+class Chain:
+    """``limited_key`` may call resolve_execution alone; ``stranger_key`` is no key of the operator's."""
+
+    url: str
+    keys: Keys
+    client: DevnetClient
+
+    @property
+    def contract_id(self) -> str:
+        return self.keys.contract_id
+
+    @property
+    def client_key(self) -> str:
+        return self.keys.client_key.secret_text
+
+    @property
+    def limited_key(self) -> str:
+        return self.keys.function_call_keys[0].secret_text
+
+    @property
+    def stranger_key(self) -> str:
+        return self.keys.outsider_key.secret_text
+
+    def rpc(self, method: str, params: Any) -> dict[str, Any]:
+        """One call's whole reply."""
+        call = {"jsonrpc": "2.0", "id": "1", "method": method, "params": params}
+        reply: dict[str, Any] = urllib3.request("POST", self.url, json=call).json()
+        return reply
+
+    @property
+    def nonce(self) -> int:
+        """Of the user's key, as of the newest block."""
+        key = {"account_id": CLIENT_ID, "public_key": self.keys.client_key.public_text}
+        told = self.rpc("query", {"request_type": "view_access_key", "finality": "optimistic", **key})
+        return int(told["result"]["nonce"])
+
+    def signed(self, *, nonce: int | None = None, block_hash: bytes | None = None) -> str:
+        """A transfer of the user's, in base64; the nonce is the key's next one, the block hash the final one's."""
+        key = self.keys.client_key
+        signed = sign(
+            key=key,
+            signer_id=CLIENT_ID,
+            nonce=self.nonce + 1 if nonce is None else nonce,
+            receiver_id=OPERATOR_ID,
+            block_hash=block_hash or base58.b58decode(self.rpc("block", {"finality": "final"})["result"]["header"]["hash"]),
+            actions=[Transfer(1)],
+        )
+        return base64.b64encode(signed).decode()
+
+    def value_of(self, request_id: int) -> str | None:
+        """What the contract's callback got; waits for it."""
+        return self.client.result(request_id, timeout_seconds=20).value
+
+
+def requested(logs: list[str]) -> tuple[int, list[int]]:
+    """Request id and data id that a request's log announces."""
+    [log] = [log for log in logs if log.startswith("EVENT_JSON:")]
+    [element] = json.loads(log.removeprefix("EVENT_JSON:"))["data"]
+    return json.loads(element["request_data"])["request_id"], element["data_id"]
+
+
+def answer(data_id: list[int], text: str) -> dict[str, Any]:
+    """Arguments of resolve_execution."""
+    response = {"success": True, "return_value": list(text.encode()), "error": None, "resources_used": _USED}
+    return {"data_id": data_id, "response": response}
