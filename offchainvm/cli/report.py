@@ -10,6 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from offchainvm.engine.base import ExecutionResult
 from offchainvm.jobs.lookups import Rejected
 from offchainvm.jobs.record import Event, Job, Message, State
 
@@ -172,3 +173,35 @@ def checks_table(rows: Iterable[tuple[bool | None, str, str, str]]) -> Table:
     for ok, name, detail, remedy in rows:
         table.add_row(marks[ok], name, escape(detail) + (f"\n[yellow]→ {escape(remedy)}[/]" if remedy else ""))
     return table
+
+
+def execution_table(result: ExecutionResult) -> Table:
+    """What one execution used against each limit, and what ran and counted it."""
+    limits, title = result.limits, f"{result.status.value}: {untrusted(result.message, limit=500)}".removesuffix(": ")
+    compiled = "native code from the cache" if result.cache_hit else f"compiled in {result.compile_ms:.0f} ms"
+    exact = "exact" if result.instructions_exact else "last known count"
+    table = Table("", "used", "limit", "", title=title)
+    for row in (
+        ("instructions", f"{result.instructions_used:,}", f"{limits.instructions:,}", f"{exact}, by {result.meter_version}"),
+        ("peak memory", _mib(result.peak_memory_bytes), _mib(limits.memory_bytes), "linear memory"),
+        ("time", f"{result.wall_ms:.1f} ms", f"{limits.wall_seconds * 1000:,.0f} ms", f"processor {result.cpu_ms:.1f} ms"),
+        ("output", f"{len(result.stdout):,} B", f"{limits.output_bytes:,} B", _ending(result, cut=result.stdout_truncated)),
+        ("stderr", f"{len(result.stderr):,} B", f"{limits.stderr_bytes:,} B", "cut" if result.stderr_truncated else ""),
+        ("engine", f"{result.engine} {result.engine_version}", "", compiled),
+        ("module", result.module_sha256[:16] + "…", "", "SHA-256"),
+    ):
+        table.add_row(*row)
+    return table
+
+
+def _mib(size: int) -> str:
+    return f"{size / 2**20:,.2f} MiB"
+
+
+def _ending(result: ExecutionResult, *, cut: bool) -> str:
+    parts = [
+        f"exit code {result.exit_code}" if result.exit_code is not None else "",
+        f"trap {untrusted(result.trap)}" if result.trap else "",
+        "cut" if cut else "",
+    ]
+    return ", ".join(part for part in parts if part)

@@ -13,13 +13,15 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
+from offchainvm.cli import report
+from offchainvm.cli.units import parse_bytes, parse_count, parse_seconds
 from offchainvm.engine.base import ExecutionRequest, ExecutionResult, Limits
+from offchainvm.engine.identity import WASMER, WASMTIME
 from offchainvm.engine.limits import MIB
 from offchainvm.engine.supervisor import Supervisor
 from offchainvm.errors import Status
+from offchainvm.settings import load_only
 
 EXIT_CODES: dict[Status, int] = {
     Status.OK: 0,
@@ -29,9 +31,14 @@ EXIT_CODES: dict[Status, int] = {
     **dict.fromkeys((Status.COMPILE_TIMEOUT, Status.COMPILE_RESOURCE_LIMIT), 12),
     **dict.fromkeys((Status.ENGINE_CRASH, Status.CANCELLED, Status.INTERNAL_ERROR), 13),
 }
-_UNITS = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 1 << 10, "mib": 1 << 20, "gib": 1 << 30}
-_SECONDS = {"": 1.0, "s": 1.0, "ms": 0.001, "m": 60.0}
 _CACHE_BYTES = 256 * MIB
+
+
+class Name(str, Enum):
+    """What the setting WASM_RUNTIME takes."""
+
+    WASMTIME = WASMTIME
+    WASMER = WASMER
 
 
 class Metering(str, Enum):
@@ -41,31 +48,12 @@ class Metering(str, Enum):
     INJECTED = "injected"
 
 
-def parse_count(text: str) -> int:
-    """A whole number, also as ``1e9`` or ``10_000``."""
-    match = re.fullmatch(r"(\d[\d_]*)(?:\.(\d+))?(?:[eE]\+?(\d{1,2}))?", text.strip())
-    if match is None:
-        raise typer.BadParameter(f"{text!r} is not a number such as 1000000 or 1e9")
-    whole, fraction, exponent = match[1].replace("_", ""), match[2] or "", int(match[3] or 0)
-    if len(fraction) > exponent:
-        raise typer.BadParameter(f"{text!r} is not a whole number")
-    return int(whole + fraction + "0" * (exponent - len(fraction)))
+class Entry(str, Enum):
+    """How a program is entered: ``auto`` is ``execute`` where a module exports that with a memory, else ``_start``."""
 
-
-def parse_bytes(text: str) -> int:
-    """A size in bytes, such as ``64MiB``, ``1GB`` or ``65536``."""
-    match = re.fullmatch(r"([\d_.eE+]+)\s*([a-zA-Z]*)", text.strip())
-    if match is None or match[2].lower() not in _UNITS:
-        raise typer.BadParameter(f"{text!r} is not a size such as 64MiB")
-    return parse_count(match[1]) * _UNITS[match[2].lower()]
-
-
-def parse_seconds(text: str) -> float:
-    """A time in seconds, such as ``2s``, ``500ms``, ``1m`` or ``0.5``."""
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([a-z]*)", text.strip())
-    if match is None or match[2] not in _SECONDS or float(match[1]) == 0:
-        raise typer.BadParameter(f"{text!r} is not a time such as 2s or 500ms")
-    return float(match[1]) * _SECONDS[match[2]]
+    AUTO = "auto"
+    EXECUTE = "execute"
+    START = "_start"
 
 
 def _environment(pairs: list[str]) -> dict[str, str]:
@@ -75,25 +63,31 @@ def _environment(pairs: list[str]) -> dict[str, str]:
     return dict(pair.split("=", 1) for pair in pairs)
 
 
-def _input(text: str | None, file: Path | None) -> bytes:
-    if text is not None and file is not None:
-        raise typer.BadParameter("give --input or --input-file, not both")
-    if file is not None:
-        return sys.stdin.buffer.read() if str(file) == "-" else file.read_bytes()
-    return (text or "").encode()
+def _input(text: str) -> bytes:
+    if text == "-":
+        return sys.stdin.buffer.read()
+    if not text.startswith("@"):
+        return text.encode()
+    try:
+        return Path(text[1:]).read_bytes()
+    except OSError as error:
+        raise typer.BadParameter(
+            f"{text[1:]} cannot be read ({error.strerror}); a text that begins with @ is given by - or in a file"
+        ) from None
 
 
 def run(
     module: Annotated[Path, typer.Argument(help="The WebAssembly module.", exists=True, dir_okay=False, readable=True)],
     *,
-    input: Annotated[str | None, typer.Option(help="Input, as text.")] = None,
-    input_file: Annotated[Path | None, typer.Option(help="Input, from a file; - is standard input.")] = None,
+    input: Annotated[str, typer.Option(help="Input: a text, @FILE, or - for standard input.")] = "",
     env: Annotated[list[str] | None, typer.Option(help="An environment variable of the program, NAME=VALUE; may be repeated.")] = None,
+    entry: Annotated[Entry, typer.Option(help="Which of its two ways in is taken; auto prefers execute.")] = Entry.AUTO,
+    engine: Annotated[Name, typer.Option(help="The engine; wasmer needs WASMER_PYTHON, see docs/engines.md.")] = Name.WASMTIME,
+    metering: Annotated[Metering, typer.Option(help="Who counts: the engine, or the module (always so on wasmer).")] = Metering.INJECTED,
     max_instructions: Annotated[str, typer.Option(help="Instructions, e.g. 1e9.")] = "1e10",
     max_memory: Annotated[str, typer.Option(help="Linear memory, e.g. 64MiB.")] = "128MiB",
     max_time: Annotated[str, typer.Option(help="Wall time, e.g. 2s or 500ms.")] = "60s",
     max_output: Annotated[str, typer.Option(help="Output, e.g. 1MiB.")] = "1MiB",
-    metering: Annotated[Metering, typer.Option(help="How instructions are counted.")] = Metering.INJECTED,
     as_json: Annotated[bool, typer.Option("--json", help="Print the whole result as JSON.")] = False,
 ) -> None:
     """Run one module here, as an execute worker would, and report what it used.
@@ -101,7 +95,7 @@ def run(
     The exit code tells how it ended: 0 it answered; 10 the program failed (guest_exit, trap, stack_overflow); 11 a limit
     was reached (out_of_fuel, timeout, memory_limit, output_limit); 12 the module cannot be run (invalid_module,
     unsupported_feature, module_too_complex, link_error, compile_timeout, compile_resource_limit); 13 the engine failed
-    (engine_crash, cancelled, internal_error); 2 the command was called wrongly.
+    (engine_crash, cancelled, internal_error); 2 the command was called wrongly, or the engine cannot be used here.
     """
     limits = Limits(
         instructions=parse_count(max_instructions),
@@ -109,17 +103,19 @@ def run(
         wall_seconds=parse_seconds(max_time),
         output_bytes=parse_bytes(max_output),
     )
-    request = ExecutionRequest(input=_input(input, input_file), limits=limits, environment=_environment(env or []))
-    with (
-        tempfile.TemporaryDirectory(prefix="offchainvm-run-") as folder,
-        Supervisor(cache_folder=Path(folder), cache_max_bytes=_CACHE_BYTES, metering=metering.value) as engine,
-    ):
-        result = engine.execute(module, request)
+    request = ExecutionRequest(input=_input(input), limits=limits, environment=_environment(env or []), entry=entry.value)
+    with tempfile.TemporaryDirectory(prefix="offchainvm-run-") as folder, _supervisor(Path(folder), engine, metering) as supervisor:
+        result = supervisor.execute(module, request)
     if as_json:
         typer.echo(json.dumps(as_dict(result), indent=2))
     else:
-        _print(result, Console())
+        _print(result)
     raise typer.Exit(EXIT_CODES[result.status])
+
+
+def _supervisor(folder: Path, engine: Name, metering: Metering) -> Supervisor:
+    python = load_only(["wasmer_python"]).wasmer_python if engine is Name.WASMER else None
+    return Supervisor(cache_folder=folder, cache_max_bytes=_CACHE_BYTES, metering=metering.value, engine=engine.value, wasmer_python=python)
 
 
 def as_dict(result: ExecutionResult) -> dict[str, Any]:
@@ -133,31 +129,13 @@ def as_dict(result: ExecutionResult) -> dict[str, Any]:
     return fields
 
 
-def _print(result: ExecutionResult, console: Console) -> None:
-    limits = result.limits
-    about = "exact" if result.instructions_exact else "last known count"
-    compiled = "native code from the cache" if result.cache_hit else f"compiled in {result.compile_ms:.0f} ms"
-    table = Table("", "used", "limit", "", title=f"{result.status.value}: {result.message}" if result.message else result.status.value)
-    table.add_row("instructions", f"{result.instructions_used:,}", f"{limits.instructions:,}", about)
-    table.add_row("peak memory", _mib(result.peak_memory_bytes), _mib(limits.memory_bytes), "linear memory")
-    table.add_row(
-        "time", f"{result.wall_ms:.1f} ms", f"{limits.wall_seconds * 1000:,.0f} ms", f"processor {result.cpu_ms:.1f} ms, {compiled}"
-    )
-    table.add_row("output", f"{len(result.stdout):,} B", f"{limits.output_bytes:,} B", _end(result))
-    console.print(table)
+def _print(result: ExecutionResult) -> None:
+    console = report.console()
+    console.print(report.execution_table(result))
     for title, data in (("output", result.stdout), ("stderr", result.stderr)):
         if data:
             console.rule(title, align="left")
             console.print(_readable(data), markup=False, highlight=False, soft_wrap=True)
-
-
-def _mib(size: int) -> str:
-    return f"{size / MIB:,.2f} MiB"
-
-
-def _end(result: ExecutionResult) -> str:
-    parts = [f"exit code {result.exit_code}" if result.exit_code is not None else "", f"trap {result.trap}" if result.trap else ""]
-    return ", ".join(part for part in (*parts, "cut" if result.stdout_truncated else "") if part)
 
 
 def _readable(untrusted_data: bytes) -> str:

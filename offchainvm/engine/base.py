@@ -21,11 +21,15 @@ __all__ = ["Cancellation", "ExecutionRequest", "ExecutionResult", "Executor", "L
 
 @dataclass(frozen=True)
 class ExecutionRequest:
-    """One execution: ``input`` for the guest, its limits, and the environment variables that it may read."""
+    """One execution: ``input`` for the guest, its limits, and the environment variables that it may read.
+
+    ``entry`` is ``execute`` or ``_start`` where one of them is wanted; ``auto`` takes the first that the module has.
+    """
 
     input: bytes
     limits: Limits
     environment: Mapping[str, str] = field(default_factory=dict)
+    entry: str = "auto"
 
 
 @dataclass(frozen=True)

@@ -94,7 +94,7 @@ def _compile(channel: socket.socket, job: dict[str, Any], warm: Warm) -> bytes:
     native = warm.backend.compile_module(untrusted_wasm, warm.metering)
     head = {
         "status": Status.OK.value,
-        "entry": info.entry,
+        "entries": info.entries,
         "initialize": info.initialize,
         "memory_min_bytes": info.memory_min_bytes,
         "wasi_imports": sorted({item.name for item in info.imports}),

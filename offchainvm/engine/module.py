@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
 
 from offchainvm.engine.binary import FunctionType, Import, Sections, at_most, read_sections
 from offchainvm.engine.limits import WASM_PAGE_BYTES, ModuleLimits
@@ -26,12 +25,18 @@ class ModuleInfo:
 
     sha256: str
     size: int
-    entry: Literal["execute", "_start"]
+    entries: tuple[str, ...]
+    """Its ways in, of ``execute`` and ``_start``; at least one."""
     imports: tuple[Import, ...]
     functions: int
     memory_min_bytes: int
     initialize: bool
     """Whether ``_initialize`` has to be called before the entry."""
+
+    @property
+    def entry(self) -> str:
+        """The way in that is taken where none is asked for."""
+        return self.entries[0]
 
 
 def check_module(
@@ -54,7 +59,7 @@ def check_module(
     return ModuleInfo(
         sha256=hashlib.sha256(untrusted_wasm).hexdigest(),
         size=len(untrusted_wasm),
-        entry=find_entry(sections),
+        entries=find_entries(sections),
         imports=tuple(sections.imports),
         functions=len(sections.functions),
         memory_min_bytes=sections.memories[0][0] * WASM_PAGE_BYTES if sections.memories else 0,
@@ -62,17 +67,17 @@ def check_module(
     )
 
 
-def find_entry(sections: Sections) -> Literal["execute", "_start"]:
-    """``execute`` with a memory, else ``_start``.
+def find_entries(sections: Sections) -> tuple[str, ...]:
+    """``execute`` with a memory, and ``_start``, as far as they are there.
 
     Raises:
         ExecutionError: link_error, which says what is there instead.
     """
-    if _exports_function(sections, "execute", EXECUTE_TYPE) and sections.exports.get("memory", ("", 0))[0] == "memory":
-        return "execute"
-    if _exports_function(sections, "_start", NO_ARGUMENTS):
-        return "_start"
-    raise ExecutionError(Status.LINK_ERROR, _why_no_entry(sections))
+    execute = _exports_function(sections, "execute", EXECUTE_TYPE) and sections.exports.get("memory", ("", 0))[0] == "memory"
+    found = [*(["execute"] if execute else []), *(["_start"] if _exports_function(sections, "_start", NO_ARGUMENTS) else [])]
+    if not found:
+        raise ExecutionError(Status.LINK_ERROR, _why_no_entry(sections))
+    return tuple(found)
 
 
 def _why_no_entry(sections: Sections) -> str:

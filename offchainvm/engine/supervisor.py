@@ -166,13 +166,27 @@ class Supervisor(Executor):
             "data_bytes": limits.memory_bytes + 3 * len(request.input) + 3 * (limits.output_bytes + limits.stderr_bytes),
             "input_bytes": len(request.input),
         }
-        head = {**_entry(artifact.head), "environment": dict(request.environment), "limits": vars(limits)}
+        head = {
+            **_about_module(artifact.head),
+            "entry": _entry(artifact.head, request),
+            "environment": dict(request.environment),
+            "limits": vars(limits),
+        }
         most = limits.output_bytes + limits.stderr_bytes
         return zygote.run(job, head, request.input, descriptors=(artifact.descriptor,), max_bytes=most, cancellation=cancellation)
 
 
-def _entry(head: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: head[name] for name in ("entry", "initialize", "wasi_imports", "memory_min_bytes")}
+def _about_module(head: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: head[name] for name in ("initialize", "wasi_imports", "memory_min_bytes")}
+
+
+def _entry(head: Mapping[str, Any], request: ExecutionRequest) -> str:
+    entries: list[str] = list(head["entries"])
+    if request.entry == "auto":
+        return entries[0]
+    if request.entry not in entries:
+        raise ExecutionError(Status.LINK_ERROR, f"The module has no `{request.entry}` that can be called; it has `{entries[0]}`.")
+    return request.entry
 
 
 def _compiled(ending: Ending, limits: CompileLimits) -> bytes:

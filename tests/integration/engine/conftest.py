@@ -105,11 +105,12 @@ def run(supervisor: Supervisor, tmp_path: Path) -> Run:
         memory_bytes: int = 16 * MIB,
         wall_seconds: float = 5.0,
         environment: dict[str, str] | None = None,
+        entry: str = "auto",
         **more: int,
     ) -> ExecutionResult:
         path = tmp_path / "module.wasm"
         path.write_bytes(bytes(wasmtime.wat2wasm(code)) if isinstance(code, str) else code)
         limits = Limits(instructions=instructions, memory_bytes=memory_bytes, wall_seconds=wall_seconds, **more)
-        return supervisor.execute(path, ExecutionRequest(input=input, limits=limits, environment=environment or {}))
+        return supervisor.execute(path, ExecutionRequest(input=input, limits=limits, environment=environment or {}, entry=entry))
 
     return call

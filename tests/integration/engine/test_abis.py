@@ -103,6 +103,36 @@ def test_a_command_that_exits_with_zero_is_ok(run):
     assert (result.status, result.stdout, result.exit_code) == (Status.OK, b"hi", 0)
 
 
+def test_a_module_with_both_ways_in_is_entered_as_asked(run):
+    both = ECHO[: ECHO.rindex(")")] + '(func (export "_start") (unreachable)))'
+    assert run(both, b"hi").stdout == b"hi"
+    assert run(both, b"hi", entry="_start").status is Status.TRAP
+    missing = run(ECHO, b"hi", entry="_start")
+    assert (missing.status, missing.message) == (Status.LINK_ERROR, "The module has no `_start` that can be called; it has `execute`.")
+
+
+def test_an_input_of_exactly_the_memory_does_not_grow_it(run):
+    wat = """(module (memory (export "memory") 1) (func (export "execute") (param i32 i32) (result i32)
+      (i32.store (i32.const 65528) (i32.const 4)) (i32.store (i32.const 65532) (local.get 1)) (i32.const 65528)))"""
+    result = run(wat, b"x" * 65536)
+    assert (result.stdout, result.peak_memory_bytes) == (struct.pack("<I", 65536), 65536)
+
+
+def test_an_input_for_a_memory_that_may_not_grow_is_memory_limit(run):
+    wat = '(module (memory (export "memory") 1 1) (func (export "execute") (param i32 i32) (result i32) (i32.const 0)))'
+    assert run(wat, b"x" * 65537).status is Status.MEMORY_LIMIT
+
+
+def test_a_start_function_may_call_the_host_and_is_counted(run):
+    wat = """(module (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
+      (memory (export "memory") 1) (data (i32.const 0) "\\08\\00\\00\\00\\02\\00\\00\\00hi")
+      (func $s (drop (call $write (i32.const 2) (i32.const 0) (i32.const 1) (i32.const 20)))) (start $s)
+      (func (export "_start")))"""
+    result = run(wat)
+    # 2 and 1 to start and to enter, 4 constants, a call, 2 bytes, and 1 to enter `_start`.
+    assert (result.status, result.stderr, result.instructions_used) == (Status.OK, b"hi", 11)
+
+
 def test_an_execute_module_may_use_wasi_and_its_stdout_is_not_its_answer(run):
     wat = """(module (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
       (memory (export "memory") 1) (data (i32.const 500) "debug")

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import json
 
 import pytest
 import typer
+from rich.console import Console
 
-from offchainvm.cli.run import EXIT_CODES, _readable, as_dict, parse_bytes, parse_count, parse_seconds
+from offchainvm.cli import main
+from offchainvm.cli.report import execution_table
+from offchainvm.cli.run import EXIT_CODES, _input, _readable, as_dict
+from offchainvm.cli.units import parse_bytes, parse_count, parse_seconds
 from offchainvm.engine.base import ExecutionResult, Limits
 from offchainvm.errors import Status
 
@@ -55,3 +60,43 @@ def test_the_json_holds_every_byte():
 def test_a_guests_text_cannot_steer_the_terminal():
     assert _readable(b"a\x1b[2Jb\n\tc") == "a\N{REPLACEMENT CHARACTER}[2Jb\n\tc"
     assert _readable(b"\xff\x00") == "ff 00"
+
+
+def test_input_is_a_text_or_a_file(tmp_path):
+    (tmp_path / "input").write_bytes(b"\xff")
+    assert (_input("1 2"), _input(f"@{tmp_path / 'input'}"), _input("")) == (b"1 2", b"\xff", b"")
+    with pytest.raises(typer.BadParameter, match="no-such-file cannot be read"):
+        _input("@no-such-file")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("--max-memory", "64 parsecs"), "is not a size such as 64MiB"),
+        (("--env", "novalue"), "is not NAME=VALUE"),
+        (("--engine", "wasm3"), "wasmer"),
+        (("--engine", "wasmer"), "WASMER_PYTHON: /no/such/python"),
+        (("--input", "@no-such-file"), "cannot be read"),
+    ],
+)
+def test_a_wrong_call_is_told_and_is_2(tmp_path, monkeypatch, capsys, arguments, told):
+    monkeypatch.setenv("WASMER_PYTHON", "/no/such/python")
+    monkeypatch.setenv("COLUMNS", "200")
+    (tmp_path / "module.wasm").write_bytes(b"")
+    with pytest.raises(SystemExit) as ended:
+        main(["run", str(tmp_path / "module.wasm"), *arguments])
+    assert ended.value.code == 2
+    assert told in " ".join(capsys.readouterr().err.split())
+
+
+def test_the_table_shows_each_use_against_its_limit_and_a_strangers_words_as_text():
+    limits = Limits(instructions=10**6, memory_bytes=1 << 20, wall_seconds=2)
+    result = ExecutionResult(
+        Status.TRAP, limits, "[red]no\x1b", trap="unreachable", instructions_used=1234, peak_memory_bytes=65536, engine="wasmer",
+        engine_version="1.1.0", meter_version="injected-3+host-1", instructions_exact=False,
+    )  # fmt: skip
+    console = Console(width=120, record=True, file=io.StringIO())
+    console.print(execution_table(result))
+    shown = console.export_text()
+    for told in ("trap: [red]no·", "1,234", "1,000,000", "0.06 MiB", "2,000 ms", "last known count, by injected-3+host-1", "wasmer 1.1.0"):
+        assert told in shown

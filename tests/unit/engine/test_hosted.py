@@ -8,12 +8,11 @@ import wasmtime
 from offchainvm.engine.hosted import MEMORY, START, hosted, memory_pages
 from offchainvm.engine.limits import TABLE_ELEMENTS_MAX
 from offchainvm.engine.meter import LEFT, RESERVED, TICK, meter
-
-ENGINE = wasmtime.Engine()
+from offchainvm.engine.wasmtime_engine import engine
 
 
 def module(fields: str) -> wasmtime.Module:
-    return wasmtime.Module(ENGINE, hosted(meter(bytes(wasmtime.wat2wasm(f"(module {fields})")))))
+    return wasmtime.Module(engine("injected"), hosted(meter(bytes(wasmtime.wat2wasm(f"(module {fields})")))))
 
 
 def test_the_memory_is_the_hosts_and_still_exported() -> None:
@@ -27,7 +26,7 @@ def test_the_memory_is_the_hosts_and_still_exported() -> None:
 
 def test_the_start_function_is_called_by_the_host() -> None:
     made = module('(global $g (export "g") (mut i32) (i32.const 0)) (func $s (global.set $g (i32.const 7))) (start $s)')
-    store = wasmtime.Store(ENGINE)
+    store = wasmtime.Store(engine("injected"))
     tick = wasmtime.Func(store, wasmtime.FuncType([wasmtime.ValType.i64()], [wasmtime.ValType.i64()]), lambda _: 1000)
     exports = wasmtime.Instance(store, made, [tick]).exports(store)
     seen, start = exports["g"], exports[START]
