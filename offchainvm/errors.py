@@ -60,7 +60,6 @@ class BuildCode(str, Enum):
     ARTIFACT_INVALID = "artifact_invalid"
     NOT_REPRODUCIBLE = "not_reproducible"
     SANDBOX_ERROR = "sandbox_error"
-    IMAGE_MISMATCH = "image_mismatch"
 
 
 class Status(str, Enum):
@@ -214,3 +213,12 @@ class Unavailable(OffchainVMError):
         super().__init__(sentence, remedy=remedy)
         self.service = service
         self.retry_after_seconds = retry_after_seconds
+
+
+class ImageMismatch(Unavailable):
+    """The builder image is not the one to build in: the operator's trouble, which no job must end with."""
+
+    code = "image_mismatch"
+
+    def __init__(self, sentence: str, *, remedy: str) -> None:
+        super().__init__("docker", sentence, remedy=remedy)

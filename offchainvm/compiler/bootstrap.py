@@ -20,8 +20,12 @@ from pathlib import Path
 from offchainvm.errors import Unavailable
 
 SUITE = "trixie"
+_RUST = ("rustc", "cargo", "libstd-rust-dev", "libstd-rust-dev-wasm32", "git", "ca-certificates")
 # gcc and libc6-dev: without them no build script links. lld: rust-lld is not packaged.
-PACKAGES = ("rustc", "cargo", "gcc", "libc6-dev", "libstd-rust-dev", "libstd-rust-dev-wasm32", "git", "ca-certificates", "lld")
+_LINKERS = ("gcc", "libc6-dev", "lld")
+# For crates with C inside. No llvm-ar, which is large: GNU ar does.
+_C = ("clang", "wasi-libc", "libclang-rt-dev-wasm32")
+PACKAGES = (*_RUST, *_LINKERS, *_C)
 _DEBIAN_SUITE = re.compile(r"\b(?:bullseye|bookworm|trixie|forky|sid|testing|stable|oldstable|unstable)\b(?![-/]\S*secur)")
 _TOOLS = ("debootstrap", "wget", "gpgv", "debian-archive-keyring")
 _FIXED_TIME = 1
@@ -30,6 +34,11 @@ _EMPTY_FOLDERS = {"dev", "proc", "sys", "run", "tmp", "var/tmp", "var/log", "var
 _LEFT_OUT = {"usr/share/doc", "usr/share/man", "usr/share/locale", "usr/share/info", "debootstrap"}
 _LEFT_OUT |= {"etc/machine-id", "etc/hostname", "etc/resolv.conf", "var/lib/dbus/machine-id"}
 Say = Callable[[str], None]
+
+
+def recipe() -> str:
+    """What decides on the image's contents, besides the state of the mirror."""
+    return "\n".join([SUITE, *sorted(PACKAGES), *sorted(_LEFT_OUT | _EMPTY_FOLDERS)])
 
 
 @contextmanager

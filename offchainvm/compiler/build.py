@@ -105,10 +105,12 @@ class SandboxBuilder(Builder):
 
         Raises:
             Unavailable: the engine or the builder image is missing (service ``docker``).
-            BuildError: ``image_mismatch``.
+            ImageMismatch: the image is not the one to build in.
         """
         with contextlib.closing(engine.connect()) as client:
-            image.check_image(client, self._image, state_dir=self._state_dir)
+            runtime = engine.check_runtime(client, self._runtime)
+            record = image.check_image(client, self._image, state_dir=self._state_dir)
+            log.info("Builds can run.", action="check_builds", image=self._image, builds_with=record.summary, runtime=runtime)
             sandbox.reap(client)
 
     def reap(self, *, everything_of_owner: bool = False) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 API_TIMEOUT_SECONDS = 120
 _USUAL_SOCKET = "/var/run/docker.sock"
+_UNKNOWN_RUNTIME = re.compile("unknown (?:or invalid )?runtime", re.IGNORECASE)
 _REMEDY = "Start Docker, and let this user reach its socket (DOCKER_HOST)."
 
 
@@ -40,6 +42,24 @@ def connect() -> DockerClient:
         return client
 
 
+def check_runtime(client: DockerClient, runtime: str) -> str:
+    """The runtime that builds get: ``runtime``, or the engine's default where it is empty.
+
+    Raises:
+        Unavailable: the engine does not know it; the operator's trouble, so jobs wait.
+    """
+    with translated():
+        info = client.info()
+    if runtime and runtime not in info["Runtimes"]:
+        raise _no_runtime(f"The engine knows {', '.join(sorted(info['Runtimes']))}")
+    return runtime or str(info["DefaultRuntime"])
+
+
+def _no_runtime(said: str) -> Unavailable:
+    remedy = "Mend DOCKER_RUNTIME, or register the runtime in the engine's daemon.json and have it reload that (SIGHUP)."
+    return Unavailable("docker", f"The container engine has no runtime by the name in DOCKER_RUNTIME. {said}.", remedy=remedy)
+
+
 def _unix_socket() -> Path | None:
     host = os.environ.get("DOCKER_HOST") or f"unix://{_USUAL_SOCKET}"
     return Path(host.removeprefix("unix://")) if host.startswith("unix://") else None
@@ -53,6 +73,8 @@ def translated() -> Iterator[None]:
     except docker.errors.ImageNotFound as error:
         raise Unavailable("docker", "The builder image is missing.", remedy="Run `make builder-image`.") from error
     except docker.errors.APIError as error:
+        if _UNKNOWN_RUNTIME.search(str(error.explanation)):
+            raise _no_runtime(str(error.explanation)) from error
         raise BuildError(BuildCode.SANDBOX_ERROR, f"The container engine refused: {error.explanation or error}") from error
     except (docker.errors.DockerException, requests.exceptions.RequestException) as error:
         raise Unavailable("docker", "The Docker engine does not answer.", remedy=_REMEDY) from error

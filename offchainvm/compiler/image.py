@@ -2,26 +2,30 @@
 
 ``python -m offchainvm.compiler.image`` makes it where it is missing. An image's Id changes with each import of the
 same files, its layers do not: they are recorded in the state folder when the image is made, and compared before use.
+A label says by which recipe it was made, so that one of an earlier release is made anew.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import hashlib
 import json
 import sys
 import tempfile
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
+from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import docker.errors
 
 from offchainvm import settings
 from offchainvm.compiler import bootstrap, engine
-from offchainvm.errors import BuildCode, BuildError, OffchainVMError, Unavailable
+from offchainvm.errors import ImageMismatch, OffchainVMError, Unavailable
 from offchainvm.logs import get_logger
 
 if TYPE_CHECKING:
@@ -30,6 +34,8 @@ if TYPE_CHECKING:
 log = get_logger()
 DOCKERFILE = Path(__file__).parents[2] / "deploy" / "builder" / "Dockerfile"
 RECORD_NAME = "builder-image.json"
+LABEL_RECIPE, LABEL_BASE = "offchainvm.recipe", "offchainvm.base"
+_REMEDY = "Run `make builder-image`."
 Say = Callable[[str], None]
 
 
@@ -44,16 +50,22 @@ class ImageRecord:
     """``dockerfile``, ``debian``, or ``found`` when it was not made here."""
     recorded_at: str
     toolchain: str = ""
+    """``rustc -V``."""
+    c_compiler: str = ""
+    """The first line of ``clang --version``; empty where there is none."""
+    targets: tuple[str, ...] = ()
+    """The WASM targets that have a standard library in it, by the toolchain's own names."""
+
+    @property
+    def summary(self) -> str:
+        """What it builds with, for a person."""
+        return f"{self.toolchain or 'an unknown toolchain'} for {', '.join(self.targets) or 'no target'}, C: {self.c_compiler or 'none'}"
 
 
 def find_layers(client: DockerClient, image: str) -> tuple[str, ...] | None:
     """The layers of ``image``, or None where the engine does not have it."""
-    with engine.translated():
-        try:
-            attributes = client.images.get(image).attrs
-        except docker.errors.ImageNotFound:
-            return None
-    return tuple(attributes["RootFS"].get("Layers") or ())
+    attributes = _attributes(client, image)
+    return None if attributes is None else _layers(attributes)
 
 
 def check_image(client: DockerClient, image: str, *, state_dir: Path) -> ImageRecord:
@@ -61,18 +73,25 @@ def check_image(client: DockerClient, image: str, *, state_dir: Path) -> ImageRe
 
     Raises:
         Unavailable: the engine has no such image, or is away (service ``docker``).
-        BuildError: ``image_mismatch``, when the image is not the recorded one.
+        ImageMismatch: the image is not the recorded one, or one that another release made.
     """
-    layers = find_layers(client, image)
-    if layers is None:
-        raise Unavailable("docker", f"The builder image {image} is missing.", remedy="Run `make builder-image`.")
+    record = compare_image(client, image, state_dir=state_dir)
+    if record is not None:
+        return record
+    log.warning("A builder image without a record was found: its layers are trusted from now on.", action="image_found", image=image)
+    return _record(client, image, state_dir, origin="found")
+
+
+def compare_image(client: DockerClient, image: str, *, state_dir: Path) -> ImageRecord | None:
+    """As ``check_image``, but nothing is recorded: None where there is no record yet."""
+    attributes = _attributes(client, image)
+    if attributes is None:
+        raise Unavailable("docker", f"The builder image {image} is missing.", remedy=_REMEDY)
+    if _labels(attributes).get(LABEL_RECIPE) and not _is_current(attributes):
+        raise ImageMismatch(f"The builder image {image} was made by another release, with other contents.", remedy=_REMEDY)
     record = read_record(state_dir, image)
-    if record is None:
-        log.warning("A builder image without a record was found: its layers are trusted from now on.", action="image_found", image=image)
-        return write_record(state_dir, image, layers, origin="found")
-    if record.layers != layers:
-        raise BuildError(
-            BuildCode.IMAGE_MISMATCH,
+    if record is not None and record.layers != _layers(attributes):
+        raise ImageMismatch(
             f"The builder image {image} is not the one that was recorded on this worker.",
             remedy=f"Run `make builder-image`, or remove {RECORD_NAME} in STATE_DIR to trust the new one.",
         )
@@ -82,7 +101,7 @@ def check_image(client: DockerClient, image: str, *, state_dir: Path) -> ImageRe
 def make_image(
     client: DockerClient, image: str, *, base_image: str, state_dir: Path, say: Say, mirror: str = "", force: bool = False
 ) -> ImageRecord:
-    """Make ``image`` where the engine has none: on ``base_image`` where that is to be had, else from Debian packages.
+    """Make ``image`` where the engine has none of today's recipe: on ``base_image`` where that is to be had, else from Debian packages.
 
     Args:
         say: gets a line of progress now and then.
@@ -92,47 +111,89 @@ def make_image(
     Raises:
         Unavailable: neither way is open here; the text says what is missing.
     """
-    layers = None if force else find_layers(client, image)
-    if layers is not None:
+    attributes = None if force else _attributes(client, image)
+    if attributes is not None and _is_current(attributes, base_image):
         say(f"The builder image {image} is there.")
         record = read_record(state_dir, image)
-        return record if record and record.layers == layers else write_record(state_dir, image, layers, origin="found")
+        return record if record and record.layers == _layers(attributes) else _record(client, image, state_dir, origin="found")
+    if attributes is not None:
+        say(f"The builder image {image} was made with other contents than this release asks for, or on another base: it is made anew.")
     with engine.translated():
         origin = "dockerfile" if _have_base(client, base_image, say) else "debian"
         if origin == "dockerfile":
             _from_dockerfile(client, image, base_image, say)
         else:
             _from_debian(client, image, mirror, say)
-        toolchain = _toolchain(client, image)
-    say(f"Made {image}: {toolchain}.")
-    return write_record(state_dir, image, find_layers(client, image) or (), origin=origin, toolchain=toolchain)
+    record = _record(client, image, state_dir, origin=origin)
+    say(f"Made {image}: {record.summary}.")
+    return record
 
 
 def read_record(state_dir: Path, image: str) -> ImageRecord | None:
     """What this worker has recorded about ``image``."""
     try:
         values = json.loads((state_dir.expanduser() / RECORD_NAME).read_text())
-        record = ImageRecord(**{**values, "layers": tuple(values["layers"])})
+        record = ImageRecord(**{**values, "layers": tuple(values["layers"]), "targets": tuple(values.get("targets", ()))})
     except (OSError, ValueError, TypeError, KeyError):
         return None
     return record if record.image == image else None
 
 
-def write_record(state_dir: Path, image: str, layers: tuple[str, ...], *, origin: str, toolchain: str = "") -> ImageRecord:
-    """Record ``image`` as the one to trust."""
+def write_record(state_dir: Path, record: ImageRecord) -> ImageRecord:
+    """Record an image as the one to trust."""
     folder = state_dir.expanduser()
     folder.mkdir(parents=True, exist_ok=True)
-    record = ImageRecord(
-        image=image,
-        layers=layers,
-        origin=origin,
-        recorded_at=datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        toolchain=toolchain,
-    )
     with tempfile.NamedTemporaryFile("w", dir=folder, prefix=RECORD_NAME, delete=False) as file:
         json.dump(asdict(record), file, indent=1)
     Path(file.name).replace(folder / RECORD_NAME)
     return record
+
+
+def _record(client: DockerClient, image: str, state_dir: Path, *, origin: str) -> ImageRecord:
+    """Ask ``image`` what it builds with, and record it."""
+    scripts = resources.files("offchainvm.compiler") / "scripts"
+    script = "".join((scripts / name).read_text() for name in ("toolchain.sh", "describe.sh"))
+    with engine.translated():
+        output: bytes = client.containers.run(
+            image, ["sh", "-c", script], entrypoint=[], remove=True, network_mode="none", cap_drop=["ALL"], user="10001", read_only=True
+        )
+    toolchain, c_compiler, *targets = output.decode("utf-8", "replace").split("\n")
+    layers = find_layers(client, image) or ()
+    now = datetime.now(timezone.utc).isoformat(timespec="seconds")
+    known = tuple(name for name in targets if name)
+    return write_record(state_dir, ImageRecord(image, layers, origin, now, toolchain, c_compiler, known))
+
+
+def _attributes(client: DockerClient, image: str) -> dict[str, Any] | None:
+    with engine.translated():
+        try:
+            attributes: dict[str, Any] = client.images.get(image).attrs
+        except docker.errors.ImageNotFound:
+            return None
+    return attributes
+
+
+def _layers(attributes: dict[str, Any]) -> tuple[str, ...]:
+    return tuple(attributes["RootFS"].get("Layers") or ())
+
+
+def _labels(attributes: dict[str, Any]) -> dict[str, str]:
+    return (attributes.get("Config") or {}).get("Labels") or {}
+
+
+def _is_current(attributes: dict[str, Any], base_image: str = "") -> bool:
+    """Whether its label names a recipe of today and, where it has a base and one is asked for, that base."""
+    labels, today = _labels(attributes), _recipes()
+    made_by = labels.get(LABEL_RECIPE, "")
+    if made_by.startswith("dockerfile-"):
+        return made_by == today.get("dockerfile", made_by) and base_image in {"", labels.get(LABEL_BASE)}
+    return made_by == today["debian"]
+
+
+def _recipes() -> dict[str, str]:
+    """Today's recipes by origin. An installed package has no Dockerfile beside it, and cannot judge what that made."""
+    texts = {"debian": bootstrap.recipe(), **({"dockerfile": DOCKERFILE.read_text()} if DOCKERFILE.is_file() else {})}
+    return {origin: f"{origin}-{hashlib.sha256(text.encode()).hexdigest()[:16]}" for origin, text in texts.items()}
 
 
 def _have_base(client: DockerClient, base_image: str, say: Say) -> bool:
@@ -151,18 +212,30 @@ def _have_base(client: DockerClient, base_image: str, say: Say) -> bool:
 
 def _from_dockerfile(client: DockerClient, image: str, base_image: str, say: Say) -> None:
     say(f"Building {image} on {base_image} …")
-    try:
-        client.images.build(path=str(DOCKERFILE.parent), tag=image, buildargs={"BASE_IMAGE": base_image}, rm=True, forcerm=True)
-    except docker.errors.BuildError as error:
-        raise Unavailable("docker", f"The builder image could not be made on {base_image}: {error.msg}") from error
+    digests = client.images.get(base_image).attrs.get("RepoDigests")
+    if digests and "@" not in base_image:
+        say(f"  A base by this name may change; this one is pinned by DOCKER_IMAGE={digests[0]}")
+    labels = {LABEL_RECIPE: _recipes()["dockerfile"], LABEL_BASE: base_image}
+    answers = client.api.build(
+        path=str(DOCKERFILE.parent), tag=image, buildargs={"BASE_IMAGE": base_image}, labels=labels, rm=True, forcerm=True, decode=True
+    )
+    said = deque[str](maxlen=20)
+    for answer in answers:
+        if "error" in answer:
+            reason = " ".join([*said][-3:])
+            raise Unavailable("docker", f"The builder image could not be made on {base_image}: {answer['error']}: {reason}")
+        for line in str(answer.get("stream", "")).splitlines():
+            if line.strip():
+                said.append(line.strip())
+                say(f"  {line.strip()}")
 
 
 def _from_debian(client: DockerClient, image: str, mirror: str, say: Say) -> None:
     with bootstrap.debian_archive(say=say, mirror=mirror) as archive:
-        import_archive(client, image, archive, say=say)
+        import_archive(client, image, archive, say=say, labels={LABEL_RECIPE: _recipes()["debian"]})
 
 
-def import_archive(client: DockerClient, image: str, archive: Path, *, say: Say) -> None:
+def import_archive(client: DockerClient, image: str, archive: Path, *, say: Say, labels: Mapping[str, str] | None = None) -> None:
     """Make an image of a file system in a tar archive.
 
     Raises:
@@ -170,14 +243,10 @@ def import_archive(client: DockerClient, image: str, archive: Path, *, say: Say)
     """
     say("Importing it into the engine …")
     name, _, tag = image.partition(":")
-    answer = client.api.import_image(src=str(archive), repository=name, tag=tag or "latest", changes=["ENV LANG=C.UTF-8"])
+    changes = ["ENV LANG=C.UTF-8", *(f"LABEL {key}={value}" for key, value in (labels or {}).items())]
+    answer = client.api.import_image(src=str(archive), repository=name, tag=tag or "latest", changes=changes)
     if "error" in answer:
         raise Unavailable("docker", f"The engine did not take the image: {answer.strip()[-300:]}")
-
-
-def _toolchain(client: DockerClient, image: str) -> str:
-    output: bytes = client.containers.run(image, ["rustc", "-V"], remove=True, network_mode="none", cap_drop=["ALL"])
-    return output.decode("utf-8", "replace").strip()
 
 
 def main() -> int:

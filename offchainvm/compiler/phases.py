@@ -13,8 +13,8 @@ from urllib.parse import urlsplit
 from offchainvm.compiler import artifact, failures, git, image, project, provenance, sandbox
 from offchainvm.compiler.base import BuildEvent, BuildRequest, BuiltModule, OnEvent
 from offchainvm.compiler.records import BuildLog
-from offchainvm.compiler.source import clone_url
-from offchainvm.errors import BuildCode, BuildError
+from offchainvm.compiler.source import ALIASES, clone_url
+from offchainvm.errors import BuildCode, BuildError, ImageMismatch
 from offchainvm.logs import get_logger
 
 log = get_logger()
@@ -126,6 +126,7 @@ class BuildRun:
             if result.exit_code == 34 and tree.submodules:
                 error.remedy = "Submodules are not fetched: what lies in one must become part of the repository, or a git dependency."
             raise error
+        self._say("source", f"Built with {self._result('rustc').partition(chr(10))[0]}")
         if tree.submodules:
             self._say("inspect", "The repository has submodules: they are not fetched.")
         return tree
@@ -324,7 +325,11 @@ class BuildRun:
         known = self._result("targets").split()
         target = self.request.source.rust_target
         # Toolchains before 1.78 know WASI preview 1 by its old name only.
-        return "wasm32-wasi" if target == "wasm32-wasip1" and target not in known else target
+        names = [name for name in (target, *(old for old, new in ALIASES.items() if new == target)) if name in known]
+        if not names:
+            sentence = f"The builder image {self.image.image} has no standard library for {target}; it has {', '.join(known) or 'none'}."
+            raise ImageMismatch(sentence, remedy="Run `make builder-image`.")
+        return names[0]
 
     def _lockfile(self, tree: project.Tree) -> str:
         try:

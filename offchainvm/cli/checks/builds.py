@@ -5,15 +5,15 @@ from __future__ import annotations
 import contextlib
 
 from offchainvm.compiler import engine, image
-from offchainvm.errors import OffchainVMError
 from offchainvm.settings import load_only
 
 
 def check_docker() -> str:
-    """A container engine answers."""
+    """A container engine answers, and has the runtime of builds."""
+    runtime = load_only(["docker_runtime"]).docker_runtime
     with contextlib.closing(engine.connect()) as client:
-        version = client.version()
-    return f"engine {version.get('Version')}, API {version.get('ApiVersion')}"
+        version, used = client.version(), engine.check_runtime(client, runtime)
+    return f"engine {version.get('Version')}, API {version.get('ApiVersion')}, builds in runtime {used}"
 
 
 def check_builder_image() -> str:
@@ -21,15 +21,5 @@ def check_builder_image() -> str:
     settings = load_only(["builder_image", "state_dir"])
     name = settings.builder_image
     with contextlib.closing(engine.connect()) as client:
-        layers = image.find_layers(client, name)
-    if layers is None:
-        raise OffchainVMError(f"The builder image {name} is missing.", remedy="Run `make builder-image`.")
-    record = image.read_record(settings.state_dir, name)
-    if record is None:
-        return f"{name}; the first build will record its layers"
-    if record.layers != layers:
-        raise OffchainVMError(
-            f"The builder image {name} is not the one that was recorded on this worker.",
-            remedy=f"Run `make builder-image`, or remove {image.RECORD_NAME} in STATE_DIR to trust the new one.",
-        )
-    return f"{name}, {record.toolchain or record.origin}"
+        record = image.compare_image(client, name, state_dir=settings.state_dir)
+    return f"{name}, {record.summary}" if record else f"{name}; the first build will record its layers"

@@ -20,7 +20,7 @@ cd /
 . /conf/toolchain.sh
 "$RUSTC" -vV > /out/rustc
 "$CARGO" -V > /out/cargo
-"$RUSTC" --print target-list | grep '^wasm32' > /out/targets
+wasm_targets > /out/targets
 if [ -f /src/Cargo.toml ] && [ ! -L /src/Cargo.toml ]; then
     "$CARGO" metadata --no-deps --offline --format-version 1 --manifest-path /src/Cargo.toml > /out/metadata.json || exit 34
 fi

@@ -14,9 +14,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from offchainvm.compiler import image, sandbox
+from offchainvm.compiler import sandbox
 from offchainvm.compiler.build import SandboxBuilder
-from offchainvm.errors import BuildError, Unavailable
 from offchainvm.settings import load_only
 
 if TYPE_CHECKING:
@@ -106,19 +105,6 @@ builder.build(BuildRequest(source, commit))
     assert client.volumes.list(filters=filters)
     assert builder.reap(everything_of_owner=True) == 7
     assert not client.volumes.list(filters=filters)
-
-
-def test_an_image_that_is_not_the_recorded_one_is_refused(builder: SandboxBuilder, client: DockerClient, tmp_path: Path) -> None:
-    name = load_only(["builder_image"]).builder_image
-    image.write_record(tmp_path, name, ("sha256:other",), origin="debian")
-
-    with pytest.raises(BuildError, match="image_mismatch"):
-        image.check_image(client, name, state_dir=tmp_path)
-
-
-def test_an_image_that_is_missing_is_asked_for(client: DockerClient, tmp_path: Path) -> None:
-    with pytest.raises(Unavailable, match="make builder-image"):
-        image.check_image(client, "offchainvm-no-such-image", state_dir=tmp_path)
 
 
 def test_check_accepts_a_ready_host(builder: SandboxBuilder) -> None:

@@ -75,9 +75,11 @@ def test_an_engine_that_is_away_is_unavailable(tmp_path: Path, monkeypatch: pyte
 
 
 def test_an_image_record_is_read_back_for_its_image_only(tmp_path: Path) -> None:
-    record = image.write_record(tmp_path / "new", "builder", ("sha256:1",), origin="debian", toolchain="rustc 1")
+    made = image.ImageRecord("builder", ("sha256:1",), "debian", "2026-01-01", "rustc 1", "clang 2", ("wasm32-wasip1",))
+    record = image.write_record(tmp_path / "new", made)
 
-    assert image.read_record(tmp_path / "new", "builder") == record
+    assert image.read_record(tmp_path / "new", "builder") == record == made
+    assert record.summary == "rustc 1 for wasm32-wasip1, C: clang 2"
     assert image.read_record(tmp_path / "new", "another") is None
     (tmp_path / "new" / image.RECORD_NAME).write_text("{broken")
     assert image.read_record(tmp_path / "new", "builder") is None

@@ -1,0 +1,145 @@
+"""The builder image: made by its Dockerfile, known by its layers, and what it can build."""
+
+from __future__ import annotations
+
+import io
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from offchainvm.compiler import image
+from offchainvm.compiler.base import BuildEvent, BuiltModule
+from offchainvm.compiler.build import SandboxBuilder
+from offchainvm.engine.module import check_module
+from offchainvm.errors import ImageMismatch, Unavailable
+from offchainvm.settings import load_only
+
+if TYPE_CHECKING:
+    from docker.client import DockerClient
+
+Build = Callable[..., BuiltModule]
+Publish = Callable[..., str]
+Derive = Callable[[str], str]
+# Answers as a toolchain before 1.78 does: it knows the WASI target by its old name, and has its library there.
+OLD_RUSTC = r"""
+RUN mv /usr/bin/rustc /usr/bin/rustc-new && mkdir -p /old/lib/rustlib && cd /old/lib/rustlib \
+    && for name in $(ls /usr/lib/rustlib); do ln -s "/usr/lib/rustlib/$name" "$name"; done && mv wasm32-wasip1 wasm32-wasi \
+    && printf '%s\n' '#!/bin/sh' '[ "$*" != "--print sysroot" ] || { echo /old; exit; }' \
+       'for word do shift; [ "$word" != wasm32-wasi ] || word=wasm32-wasip1; set -- "$@" "$word"; done; exec rustc-new "$@"' \
+       > /usr/bin/rustc && chmod 755 /usr/bin/rustc
+"""
+
+
+@pytest.fixture
+def derive(client: DockerClient) -> Iterator[Derive]:
+    """Make an image with more instructions on top of the builder image; its name."""
+    made = list[str]()
+
+    def run(instructions: str) -> str:
+        name = f"offchainvm-test-{uuid.uuid4().hex[:12]}"
+        dockerfile = f"FROM {load_only(['builder_image']).builder_image}\n{instructions}\n"
+        client.images.build(fileobj=io.BytesIO(dockerfile.encode()), tag=name, rm=True, forcerm=True)
+        made.append(name)
+        return name
+
+    yield run
+    for name in made:
+        client.images.remove(name, force=True)
+
+
+def test_an_image_of_another_release_is_refused_and_made_anew_from_the_dockerfile(
+    client: DockerClient, derive: Derive, state_dir: Path, tmp_path: Path
+) -> None:
+    """The base is one that has no rustup, and the targets already."""
+    base, said = load_only(["builder_image"]).builder_image, list[str]()
+    name = derive(f"LABEL {image.LABEL_RECIPE}=debian-0123456789abcdef")
+    with pytest.raises(ImageMismatch, match="make builder-image"):
+        image.check_image(client, name, state_dir=tmp_path)
+
+    made = image.make_image(client, name, base_image=base, state_dir=tmp_path, say=said.append)
+
+    assert made.origin == "dockerfile"
+    assert set(made.targets) >= {"wasm32-unknown-unknown", "wasm32-wasip1"}
+    assert "clang" in made.c_compiler
+    assert made.toolchain.startswith("rustc 1.")
+    assert any("made anew" in line for line in said)
+    assert image.check_image(client, name, state_dir=tmp_path) == made
+    assert image.make_image(client, name, base_image=base, state_dir=tmp_path, say=said.append) == made
+    assert "is there" in said[-1]
+
+    # Other layers under the same name.
+    image.write_record(tmp_path, image.ImageRecord(name, ("sha256:other",), "dockerfile", "2026-01-01"))
+    with pytest.raises(ImageMismatch, match="not the one that was recorded"):
+        image.check_image(client, name, state_dir=tmp_path)
+
+
+def test_an_image_that_is_missing_is_asked_for(client: DockerClient, tmp_path: Path) -> None:
+    with pytest.raises(Unavailable, match="make builder-image"):
+        image.check_image(client, "offchainvm-no-such-image", state_dir=tmp_path)
+
+
+def test_a_base_without_what_builds_need_is_told_in_its_own_words(client: DockerClient, derive: Derive, tmp_path: Path) -> None:
+    base = derive("RUN rm -rf /usr/lib/rustlib/wasm32-wasip1")
+
+    with pytest.raises(Unavailable, match="no standard library for wasm32-wasip1"):
+        image.make_image(client, f"{base}-made", base_image=base, state_dir=tmp_path, say=print)
+
+
+@pytest.fixture
+def builder(state_dir: Path, owner: str, mirror: Path, request: pytest.FixtureRequest, tmp_path: Path) -> SandboxBuilder:
+    """Of a derived image where the test asks for one."""
+    instructions = getattr(request, "param", "")
+    name = request.getfixturevalue("derive")(instructions) if instructions else load_only(["builder_image"]).builder_image
+    return SandboxBuilder(image=name, state_dir=tmp_path if instructions else state_dir, owner=owner, mirror_url=f"file://{mirror}")
+
+
+@pytest.mark.parametrize("builder", [OLD_RUSTC], indirect=True)
+def test_a_toolchain_that_knows_wasi_by_its_old_name_builds_for_it(build: Build, publish: Publish) -> None:
+    events = list[BuildEvent]()
+
+    built = build(publish(), target="wasm32-wasip1", on_event=events.append)
+
+    assert "--target wasm32-wasi " in next(event.text for event in events if event.phase == "compile")
+    definition = built.provenance["predicate"]["buildDefinition"]
+    assert definition["externalParameters"]["target"] == "wasm32-wasip1"
+    assert "wasm32-wasi" in definition["internalParameters"]["cargo"]
+
+
+@pytest.mark.parametrize("builder", ["RUN rm -rf /usr/lib/rustlib/wasm32-unknown-unknown"], indirect=True)
+def test_an_image_without_the_target_is_the_operators_trouble(build: Build, publish: Publish) -> None:
+    with pytest.raises(ImageMismatch, match="no standard library for wasm32-unknown-unknown; it has wasm32-wasip1"):
+        build(publish())
+
+
+def test_c_inside_a_crate_is_compiled_by_hand_and_by_the_cc_crate(build: Build, publish: Publish) -> None:
+    """By hand for a target without a C library; the crate, from the registry, for WASI with one."""
+    by_hand = """
+fn main() {
+    let names = ["OUT_DIR", "CC_wasm32_unknown_unknown", "AR_wasm32_unknown_unknown"];
+    let [out, compiler, archiver] = names.map(|name| std::env::var(name).unwrap());
+    let run = |program: &str, arguments: &[&str]| assert!(std::process::Command::new(program).args(arguments).status().unwrap().success());
+    let (object, archive) = (format!("{out}/answer.o"), format!("{out}/libanswer.a"));
+    run(&compiler, &["--target=wasm32-unknown-unknown", "-O2", "-c", "src/answer.c", "-o", &object]);
+    run(&archiver, &["crs", &archive, &object]);
+    println!("cargo:rustc-link-search=native={out}\\ncargo:rustc-link-lib=static=answer");
+}
+"""
+    files = {
+        "build.rs": by_hand,
+        "src/answer.c": "#include <stdint.h>\nint32_t answer(int32_t n) { return n * 7 + 42; }\n",
+        "src/lib.rs": """extern "C" { fn answer(n: i32) -> i32; }
+#[no_mangle] pub extern "C" fn execute(_p: i32, n: i32) -> i32 { unsafe { answer(n) } }
+""",
+    }
+    assert check_module(build(publish(files)).wasm).entry == "execute"
+
+    files["build.rs"] = 'fn main() { cc::Build::new().file("src/answer.c").compile("answer"); }\n'
+    files["src/answer.c"] = '#include <stdio.h>\nint answer(int n) { char text[32]; return snprintf(text, sizeof text, "%d", n); }\n'
+    files["Cargo.toml"] = (
+        '[package]\nname = "guest"\nversion = "0.1.0"\nedition = "2021"\n[lib]\ncrate-type = ["cdylib"]\n[build-dependencies]\ncc = "1"\n'
+    )
+    commit_sha = publish(files, without=("Cargo.lock",), name="with-cc")
+    assert check_module(build(commit_sha, repo="someone/with-cc", target="wasm32-wasip1").wasm).entry == "execute"
