@@ -163,7 +163,7 @@ def _monitor_part(monitor: Monitor) -> Part:
 def _service(
     settings: Settings, parts: list[Part], *, name: str, store: JobStore, coordinator: Coordinator, closing: list[Callable[[], None]]
 ) -> Service:
-    health.add_check("redis", store.server_run_id)
+    health.add_check("redis", lambda: bool(store.server_run_id()))
     health.add_check("coordinator", coordinator.health)
     server = health.serve(settings.metrics_port, name=name)
     return Service(parts, name=name, on_stop=[*closing, *([server.stop] if server else [])])
