@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from types import SimpleNamespace
@@ -27,7 +28,11 @@ def wait_for(true) -> None:
 
 
 def guest_is_busy(executor: Supervisor) -> bool:
-    return executor._zygote is not None and any(child.cpu_times().user > 0.1 for child in psutil.Process(executor._zygote.pid).children())
+    if executor._zygote is None:
+        return False
+    with contextlib.suppress(psutil.NoSuchProcess):  # the compiler's, which has just ended
+        return any(child.cpu_times().user > 0.1 for child in psutil.Process(executor._zygote.pid).children())
+    return False
 
 
 def lease_is_judged(house, data_id: str) -> bool:
