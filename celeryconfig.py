@@ -4,35 +4,23 @@ Loaded by ``offchainvm.app`` from this file's place, never by the bare name ``ce
 change stands in ``offchainvm.settings``; what stands here follows from how a job survives a crash (docs/architecture.md).
 """
 
-from kombu.entity import Exchange, Queue
-
+from offchainvm import broker
 from offchainvm.settings import Role, load
 
 _settings = load([Role.DASHBOARD])
 
-# A message unacknowledged for this long goes back to its queue. Short, because VisibilityStep in offchainvm/broker.py
-# keeps renewing what a living worker holds.
-VISIBILITY_TIMEOUT_SECONDS = 30
-
 broker_url = _settings.effective_broker_url
 broker_connection_retry_on_startup = True
 broker_connection_max_retries = None  # a broker that is away comes back
-broker_transport_options = {
-    "visibility_timeout": VISIBILITY_TIMEOUT_SECONDS,
-    # Without these two the sweep of unacknowledged messages runs every 100 s only.
-    "unacked_restore_interval": 1,
-    "unacked_restore_throttle": 1,
-    "socket_keepalive": True,
-    "socket_timeout": 10,
-    "socket_connect_timeout": 5,
-}
+broker_heartbeat = 30  # seconds, on RabbitMQ: after two that are missed a connection counts as lost
+broker_transport_options = broker.transport_options(broker_url)
 
 accept_content = ["json"]
 task_serializer = "json"
 task_ignore_result = True  # the job record has the result; a result back-end would block 19 s without Redis
 task_store_errors_even_if_ignored = False
 
-task_queues = [Queue(name, Exchange(name), routing_key=name) for name in ("compile", "execute", "resolve")]  # type: ignore[no-untyped-call]
+task_queues = [broker.queue(name, broker_url) for name in ("compile", "execute", "resolve")]
 task_default_queue = "execute"
 task_create_missing_queues = False  # a message for a queue that nobody serves must fail where it is sent
 

@@ -1,4 +1,4 @@
-"""What this house knows of Redis as Celery's broker; on another broker none of it applies.
+"""What this house knows of Celery's brokers: Redis, and RabbitMQ for those who outgrow it. BROKER_URL alone decides.
 
 Both classes lean on private names of kombu (``qos._delivered``, ``Channel._connparams``): its version is bounded for them.
 """
@@ -9,6 +9,7 @@ import time
 from typing import Any
 
 from celery import bootsteps
+from kombu.entity import Exchange, Queue
 from kombu.transport import TRANSPORT_ALIASES
 from kombu.transport import redis as redis_transport
 from redis.exceptions import ConnectionError as RedisConnectionError
@@ -16,6 +17,36 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from offchainvm import health, logs
 
 log = logs.get_logger()
+
+VISIBILITY_TIMEOUT_SECONDS = 30
+"""On Redis a message unacknowledged for this long goes back to its queue. Short: VisibilityStep renews what a living worker holds."""
+
+
+def is_rabbitmq(url: str) -> bool:
+    """Whether a broker's URL names RabbitMQ; else it is Redis, in one of its forms."""
+    return url.startswith(("amqp://", "amqps://"))
+
+
+def transport_options(url: str) -> dict[str, Any]:
+    """``broker_transport_options`` for the broker at ``url``."""
+    if is_rabbitmq(url):
+        # An entry of the outbox is done when the broker has the message, not when it was sent.
+        return {"confirm_publish": True}
+    return {
+        "visibility_timeout": VISIBILITY_TIMEOUT_SECONDS,
+        # Without these two the sweep of unacknowledged messages runs every 100 s only.
+        "unacked_restore_interval": 1,
+        "unacked_restore_throttle": 1,
+        "socket_keepalive": True,
+        "socket_timeout": 10,
+        "socket_connect_timeout": 5,
+    }
+
+
+def queue(name: str, url: str) -> Queue:
+    """A queue of the broker at ``url``: on RabbitMQ a quorum queue, which survives the loss of a node."""
+    arguments = {"x-queue-type": "quorum"} if is_rabbitmq(url) else None
+    return Queue(name, Exchange(name), routing_key=name, queue_arguments=arguments)  # type: ignore[no-untyped-call]
 
 
 class Channel(redis_transport.Channel):
@@ -51,7 +82,7 @@ class VisibilityStep(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery p
     requires = ("celery.worker.consumer.tasks:Tasks",)
 
     def start(self, consumer: Any) -> None:
-        interval_seconds = consumer.app.conf.broker_transport_options["visibility_timeout"] / 4
+        interval_seconds = VISIBILITY_TIMEOUT_SECONDS / 4
         self._timer = consumer.timer.call_repeatedly(interval_seconds, self.renew, (consumer,), priority=10)
         self.renew(consumer)
 
@@ -62,7 +93,7 @@ class VisibilityStep(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery p
         """Say that the messages in hand are still worked on."""
         health.touch(consumer.hostname)
         try:
-            self._renew_held(consumer.task_consumer.channel.qos)
+            self._renew_held(getattr(consumer.task_consumer.channel, "qos", None))
         except Exception as error:
             # Between a lost connection and the consumer's restart any part of it may be gone. An error in a timer ends
             # the whole worker; a renewal that is missed costs at most a second delivery, which finds no claim.

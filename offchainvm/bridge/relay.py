@@ -90,6 +90,9 @@ class Broker:
         if self._producer is None:
             self._connection = self._app.connection_for_write()
             self._connection.ensure_connection(max_retries=1, interval_start=0, timeout=5)
+            # RabbitMQ takes no message for a queue that no worker has declared yet.
+            for queue in self._app.amqp.queues.values():
+                queue(self._connection.default_channel).declare()
             self._producer = self._app.amqp.Producer(self._connection, auto_declare=False)
         return self._producer
 

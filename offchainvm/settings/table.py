@@ -40,7 +40,12 @@ class Settings(BaseModel):
         pattern=r"^(rediss?|unix|sentinel)://",
         may_hold_secret=True,
     )
-    broker_url: str = setting("", "Celery's broker; empty = REDIS_URL.", may_hold_secret=True)
+    broker_url: str = setting(
+        "",
+        "Celery's broker, Redis or RabbitMQ (`amqp://…`); empty = REDIS_URL.",
+        pattern=r"^$|^(rediss?|unix|sentinel|amqps?)://",
+        may_hold_secret=True,
+    )
     state_dir: Folder = setting(
         Path("~/.local/state/offchainvm"), "Folder of journals, caches and build logs on this host.", validate_default=True
     )

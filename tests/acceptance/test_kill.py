@@ -16,13 +16,6 @@ def world(make_world, builder_image):
         yield world
 
 
-def assert_answered_once(world, request, value):
-    assert world.result(request).value == value
-    assert len(world.resolves_of(request)) == 1
-    # Reported at least once: a task that a bridge replays for a settled job is reported again.
-    assert {report["success"] for report in world.reports(request)} == {True}
-
-
 def test_a_bridge_killed_with_jobs_in_every_state_loses_none(world):
     world.cache("bridge", echo_module())
     world.cache("bridge-slow", echo_module(rounds=SLOW_ROUNDS))
@@ -32,10 +25,10 @@ def test_a_bridge_killed_with_jobs_in_every_state_loses_none(world):
     world.stack.kill("bridge")
     late = world.ask("bridge", "asked while the bridge was dead")
     world.stack.restart("bridge")
-    assert_answered_once(world, slow, "slow")
+    world.assert_answered_once(slow, "slow")
     for number, request in enumerate(quick):
-        assert_answered_once(world, request, f"quick {number}")
-    assert_answered_once(world, late, "asked while the bridge was dead")
+        world.assert_answered_once(request, f"quick {number}")
+    world.assert_answered_once(late, "asked while the bridge was dead")
 
 
 def test_an_execute_worker_killed_in_the_middle_of_a_job_loses_nothing(world):
@@ -44,7 +37,7 @@ def test_an_execute_worker_killed_in_the_middle_of_a_job_loses_nothing(world):
     first = world.wait_for_state(request, State.RUNNING)
     world.kill_tree("execute")
     world.stack.restart("execute")
-    assert_answered_once(world, request, "again")
+    world.assert_answered_once(request, "again")
     assert world.store.get(request.data_id).fence > first.fence, "the first worker's fence must not count any more"
 
 
@@ -55,7 +48,7 @@ def test_a_compile_worker_killed_in_the_middle_of_a_build_loses_nothing_and_leav
     world.kill_tree("compile")
     world.stack.restart("compile")
     for number, request in enumerate(requests):
-        assert_answered_once(world, request, f"input {number}")
+        world.assert_answered_once(request, f"input {number}")
 
 
 def test_a_resolve_worker_killed_with_rows_waiting_loses_none(world):
@@ -65,7 +58,7 @@ def test_a_resolve_worker_killed_with_rows_waiting_loses_none(world):
     world.wait_for_state(requests[-1], State.RESOLVING)
     world.stack.restart("resolve")
     for number, request in enumerate(requests):
-        assert_answered_once(world, request, f"input {number}")
+        world.assert_answered_once(request, f"input {number}")
 
 
 def test_a_bridge_that_is_asked_to_stop_ends_by_itself_and_its_jobs_go_on_later(world):
@@ -74,4 +67,4 @@ def test_a_bridge_that_is_asked_to_stop_ends_by_itself_and_its_jobs_go_on_later(
     world.stack.processes["bridge"].stop(20)
     assert world.stack.processes["bridge"].exit_code == 0
     world.stack.restart("bridge")
-    assert_answered_once(world, request, "later")
+    world.assert_answered_once(request, "later")

@@ -20,12 +20,6 @@ def world(make_world):
         yield world
 
 
-def assert_answered_once(world, request, value):
-    assert world.result(request).value == value
-    assert len(world.resolves_of(request)) == 1
-    world.reports(request)
-
-
 def test_a_coordinator_that_is_away_is_named_and_waited_for(world):
     before = world.ask("slow", "before")
     world.wait_for_state(before, State.RUNNING)
@@ -35,8 +29,8 @@ def test_a_coordinator_that_is_away_is_named_and_waited_for(world):
     world.stack.restart("coordinator")
     world.cache("quick", echo_module())
     world.cache("slow", echo_module(rounds=SLOW_ROUNDS))
-    assert_answered_once(world, before, "before")
-    assert_answered_once(world, world.ask("quick", "after"), "after")
+    world.assert_answered_once(before, "before")
+    world.assert_answered_once(world.ask("quick", "after"), "after")
 
 
 def test_an_rpc_that_is_away_is_named_and_waited_for(world):
@@ -46,7 +40,7 @@ def test_an_rpc_that_is_away_is_named_and_waited_for(world):
     world.wait_for_state(request, State.RESOLVING)
     until(lambda: "503" in world.stack.log_of("bridge") + world.stack.log_of("resolve"), "a log line about the RPC")
     world.chain("DELETE", "faults")
-    assert_answered_once(world, request, "through the storm")
+    world.assert_answered_once(request, "through the storm")
 
 
 def test_a_wrong_token_is_named_by_its_setting_and_a_right_one_is_used_again(world):
@@ -54,7 +48,7 @@ def test_a_wrong_token_is_named_by_its_setting_and_a_right_one_is_used_again(wor
     world.coordinator("POST", "faults", json.dumps(fault).encode())
     world.wait_for_log("bridge", "API_AUTH_TOKEN")
     world.coordinator("DELETE", "faults")
-    assert_answered_once(world, world.ask("quick", "with the right token"), "with the right token")
+    world.assert_answered_once(world.ask("quick", "with the right token"), "with the right token")
 
 
 def test_a_redis_that_is_killed_and_comes_back_loses_nothing(world):
@@ -64,24 +58,24 @@ def test_a_redis_that_is_killed_and_comes_back_loses_nothing(world):
     world.stack.kill("redis")
     late = world.ask("quick", "asked while Redis was dead")
     world.stack.restart("redis")
-    assert_answered_once(world, slow, "over the outage")
+    world.assert_answered_once(slow, "over the outage")
     for number, request in enumerate(quick):
-        assert_answered_once(world, request, f"input {number}")
-    assert_answered_once(world, late, "asked while Redis was dead")
+        world.assert_answered_once(request, f"input {number}")
+    world.assert_answered_once(late, "asked while Redis was dead")
 
 
 def test_a_redis_that_forgot_its_last_second_resolves_nothing_twice(world):
     quick = [world.ask("quick", f"settled {number}") for number in range(5)]
     for number, request in enumerate(quick):
-        assert_answered_once(world, request, f"settled {number}")
+        world.assert_answered_once(request, f"settled {number}")
     slow = world.ask("slow", "in hand")
     world.wait_for_state(slow, State.RUNNING)
     world.stack.kill("redis")
     forget_the_end_of_the_log(world)
     world.stack.restart("redis")
-    assert_answered_once(world, slow, "in hand")
+    world.assert_answered_once(slow, "in hand")
     for number, request in enumerate(quick):
-        assert_answered_once(world, request, f"settled {number}")
+        world.assert_answered_once(request, f"settled {number}")
 
 
 def forget_the_end_of_the_log(world):

@@ -100,6 +100,12 @@ class World:
         path = f"reports?request_id={request.request_id}"
         return list(until(lambda: json.loads(self.coordinator("GET", path)), f"a report of request {request.request_id}"))
 
+    def assert_answered_once(self, request: Requested, value: str) -> None:
+        assert self.result(request).value == value
+        assert len(self.resolves_of(request)) == 1
+        # Reported at least once: a task that a bridge replays for a settled job is reported again.
+        assert {report["success"] for report in self.reports(request)} == {True}
+
     def coordinator(self, method: str, path: str, body: bytes | None = None) -> bytes:
         return self._control(method, f"{self.stack.coordinator_url}/control/{path}", body)
 

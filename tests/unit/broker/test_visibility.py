@@ -78,8 +78,7 @@ def test_it_runs_four_times_within_the_timeout(step: VisibilityStep) -> None:
     def call_repeatedly(seconds: float, *_arguments: Any, **_named: Any) -> None:
         asked.append(seconds)
 
-    conf = SimpleNamespace(broker_transport_options={"visibility_timeout": 30})
     worker = consumer(Qos())
-    worker.app, worker.timer = SimpleNamespace(conf=conf), SimpleNamespace(call_repeatedly=call_repeatedly)
+    worker.timer = SimpleNamespace(call_repeatedly=call_repeatedly)
     step.start(worker)
     assert asked == [7.5]
