@@ -9,11 +9,11 @@ from offchainvm.settings import Role, load
 
 _settings = load([Role.DASHBOARD])
 
-broker_url = _settings.effective_broker_url
+broker_url = broker.celery_url(_settings.effective_broker_url)
 broker_connection_retry_on_startup = True
 broker_connection_max_retries = None  # a broker that is away comes back
 broker_heartbeat = 30  # seconds, on RabbitMQ: after two that are missed a connection counts as lost
-broker_transport_options = broker.transport_options(broker_url)
+broker_transport_options = broker.transport_options(_settings.effective_broker_url)
 
 accept_content = ["json"]
 task_serializer = "json"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from typing import Any
+from urllib.parse import quote
 
 from celery import bootsteps
 from kombu.entity import Exchange, Queue
@@ -15,6 +16,7 @@ from kombu.transport import redis as redis_transport
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from offchainvm import health, logs
+from offchainvm.jobs.connection import SentinelUrl, sentinel_options
 
 log = logs.get_logger()
 
@@ -27,12 +29,25 @@ def is_rabbitmq(url: str) -> bool:
     return url.startswith(("amqp://", "amqps://"))
 
 
+def celery_url(url: str) -> str:
+    """A broker's URL as kombu writes it; those of RabbitMQ and of one Redis server are the same for everybody."""
+    if url.startswith("unix://"):
+        return url.replace("unix://", "redis+socket://", 1)
+    sentinels = SentinelUrl.parse(url)
+    if sentinels is None:
+        return url
+    login = f"{quote(sentinels.username or '', safe='')}:{quote(sentinels.password, safe='')}@" if sentinels.password else ""
+    return ";".join(f"sentinel://{login}{host}:{port}/{sentinels.db}" for host, port in sentinels.hosts)
+
+
 def transport_options(url: str) -> dict[str, Any]:
     """``broker_transport_options`` for the broker at ``url``."""
     if is_rabbitmq(url):
         # An entry of the outbox is done when the broker has the message, not when it was sent.
         return {"confirm_publish": True}
+    sentinels = SentinelUrl.parse(url)
     return {
+        **({"master_name": sentinels.service, "sentinel_kwargs": sentinel_options()} if sentinels else {}),
         "visibility_timeout": VISIBILITY_TIMEOUT_SECONDS,
         # Without these two the sweep of unacknowledged messages runs every 100 s only.
         "unacked_restore_interval": 1,
@@ -49,17 +64,27 @@ def queue(name: str, url: str) -> Queue:
     return Queue(name, Exchange(name), routing_key=name, queue_arguments=arguments)  # type: ignore[no-untyped-call]
 
 
-class Channel(redis_transport.Channel):
+class _Closing:
     """A channel that says it is closed in the transport's own words.
 
     With Redis away and a message in hand, kombu 5.7 gives messages back, or acknowledges one, on a channel whose
     connection is gone already, and meets an AttributeError that ends the whole worker.
     """
 
+    connection: Any
+
     def _connparams(self, *arguments: Any, **named: Any) -> Any:
         if self.connection.client is None:
             raise RedisConnectionError("the connection of this channel is closed")
-        return super()._connparams(*arguments, **named)  # type: ignore[no-untyped-call]
+        return super()._connparams(*arguments, **named)  # type: ignore[misc]
+
+
+class Channel(_Closing, redis_transport.Channel):
+    """Of one Redis server."""
+
+
+class SentinelChannel(_Closing, redis_transport.SentinelChannel):
+    """Of the master that Sentinels name."""
 
 
 class Transport(redis_transport.Transport):
@@ -68,8 +93,16 @@ class Transport(redis_transport.Transport):
     Channel = Channel
 
 
+class SentinelTransport(redis_transport.SentinelTransport):
+    """kombu's transport for Sentinels with the channel above."""
+
+    Channel = SentinelChannel
+
+
 # Under kombu's own names, so that a broker's URL stays what everybody, Flower included, knows.
-TRANSPORT_ALIASES.update(redis=f"{__name__}:Transport", rediss=f"{__name__}:Transport")
+TRANSPORT_ALIASES.update(
+    dict.fromkeys(("redis", "rediss", "redis+socket"), f"{__name__}:Transport"), sentinel=f"{__name__}:SentinelTransport"
+)
 
 
 class VisibilityStep(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery publishes no types

@@ -1,15 +1,54 @@
-"""Connections to the Redis that keeps the jobs."""
+"""Connections to the Redis that keeps the jobs: one server, or the master that Sentinels name."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import parse_qs, unquote, urlsplit
+
 from redis import Redis
-from redis.backoff import ExponentialWithJitterBackoff
+from redis.backoff import ExponentialWithJitterBackoff, NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.retry import Retry
+from redis.sentinel import Sentinel
 
 CONNECT_SECONDS = 3.0
 READ_SECONDS = 10.0
+_SENTINEL_PORT = 26379
+
+
+@dataclass(frozen=True)
+class SentinelUrl:
+    """``sentinel://[user:password@]HOST[:PORT][,HOST…][/DB]?service=NAME``; user and password are those of the master."""
+
+    hosts: tuple[tuple[str, int], ...]
+    service: str
+    db: int
+    username: str | None
+    password: str | None
+
+    @classmethod
+    def parse(cls, url: str) -> SentinelUrl | None:
+        """None for every other kind of URL."""
+        if not url.startswith("sentinel://"):
+            return None
+        parts = urlsplit(url)
+        login, _, places = parts.netloc.rpartition("@")
+        username, _, password = (unquote(part) for part in login.partition(":"))
+        hosts = [place.partition(":") for place in places.split(",")]
+        return cls(
+            hosts=tuple((host, int(port or _SENTINEL_PORT)) for host, _, port in hosts),
+            service=parse_qs(parts.query).get("service", ["mymaster"])[0],
+            db=int(parts.path.strip("/") or 0),
+            username=username or None,
+            password=password or None,
+        )
+
+
+def sentinel_options() -> dict[str, Any]:
+    """How a Sentinel is asked: once, since another one is asked next."""
+    return {"socket_connect_timeout": CONNECT_SECONDS, "socket_timeout": CONNECT_SECONDS, "retry": Retry(NoBackoff(), 0)}
 
 
 def connect(url: str) -> Redis:
@@ -17,13 +56,19 @@ def connect(url: str) -> Redis:
 
     Repeats are safe: every script that changes something takes a call token.
     """
-    return Redis.from_url(
-        url,
-        socket_connect_timeout=CONNECT_SECONDS,
-        socket_timeout=READ_SECONDS,
-        socket_keepalive=True,
-        health_check_interval=30,
-        retry=Retry(ExponentialWithJitterBackoff(base=0.05, cap=0.5), retries=4),
-        protocol=2,  # a handshake less for each connection, and nothing here needs more
-        retry_on_error=[RedisConnectionError, RedisTimeoutError],
-    )
+    options: dict[str, Any] = {
+        "socket_connect_timeout": CONNECT_SECONDS,
+        "socket_timeout": READ_SECONDS,
+        "socket_keepalive": True,
+        "health_check_interval": 30,
+        "retry": Retry(ExponentialWithJitterBackoff(base=0.05, cap=0.5), retries=4),
+        "protocol": 2,  # a handshake less for each connection, and nothing here needs more
+        "retry_on_error": [RedisConnectionError, RedisTimeoutError],
+    }
+    sentinels = SentinelUrl.parse(url)
+    if sentinels is None:
+        return Redis.from_url(url, **options)
+    login = {"username": sentinels.username, "password": sentinels.password}
+    watchers = Sentinel(list(sentinels.hosts), sentinel_kwargs=sentinel_options())  # type: ignore[no-untyped-call]
+    master: Redis = watchers.master_for(sentinels.service, db=sentinels.db, **login, **options)  # type: ignore[no-untyped-call]
+    return master

@@ -36,7 +36,7 @@ class Settings(BaseModel):
     worker_id: str = setting("", "Name of this worker; empty = a random one.", pattern=r"^[A-Za-z0-9._-]{0,64}$")
     redis_url: str = setting(
         "redis://127.0.0.1:6379/0",
-        "Redis or Valkey that keeps the jobs (AOF on, noeviction).",
+        "Redis or Valkey that keeps the jobs (AOF on, noeviction), or its Sentinels: `sentinel://HOST:PORT,HOST:PORT/0?service=NAME`.",
         pattern=r"^(rediss?|unix|sentinel)://",
         may_hold_secret=True,
     )
