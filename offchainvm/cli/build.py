@@ -82,6 +82,7 @@ def run_build(settings: Settings, code_source: CodeSource, on_event: Screen, *, 
     commit_sha = Resolver(ca_bundle=settings.ca_bundle).resolve(source)
     request = BuildRequest(source, commit_sha, BuildLimits.from_settings(settings), settings.require_lockfile, lockfile)
     with SandboxBuilder.from_settings(settings) as builder:
+        builder.check()
         built = builder.build(request, on_event=on_event)
     return source_key(source.repo, commit_sha, source.target), built
 

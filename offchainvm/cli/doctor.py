@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -11,10 +12,14 @@ import typer
 from offchainvm.cli import report
 from offchainvm.cli.checks import CHECKS
 from offchainvm.cli.checks.needs import NotLookedAt
+from offchainvm.compiler import engine, reaper
 from offchainvm.errors import OffchainVMError, SettingsError
 from offchainvm.settings import Role, load
 
 _ROLES = typer.Option(None, "--role", help="Roles that this machine serves; default: all.")
+_REAP = typer.Option(
+    False, "--reap", help="Only remove what dead builds left in the container engine, and say what (needs the engine alone)."
+)
 _AS_JSON = typer.Option(False, "--json", help="Print JSON instead of a table.")
 
 
@@ -28,8 +33,11 @@ class Row:
     remedy: str = ""
 
 
-def doctor(roles: list[Role] | None = _ROLES, as_json: bool = _AS_JSON) -> None:
+def doctor(roles: list[Role] | None = _ROLES, *, reap: bool = _REAP, as_json: bool = _AS_JSON) -> None:
     """Look at everything that a worker needs, and say what is wrong and what to do."""
+    if reap:
+        _reap(as_json=as_json)
+        return
     rows = list(examine(roles or [role for role in Role if role is not Role.MONITOR]))
     wrong = [row for row in rows if row.ok is False]
     if as_json:
@@ -39,6 +47,14 @@ def doctor(roles: list[Role] | None = _ROLES, as_json: bool = _AS_JSON) -> None:
         console.print(report.checks_table((row.ok, row.name, row.detail, row.remedy) for row in rows))
         console.print(f"\n{len(wrong)} of {len(rows)} are wrong." if wrong else "\nNothing is wrong.")
     raise typer.Exit(1 if wrong else 0)
+
+
+def _reap(*, as_json: bool) -> None:
+    """Builds past their deadline, and those whose process on this host has ended; a live one is never touched."""
+    with contextlib.closing(engine.connect()) as client:
+        removed = reaper.reap(client)
+    lines = [*(f"removed {name}" for name in removed), f"{len(removed)} containers and volumes of dead builds are removed."]
+    typer.echo(json.dumps({"removed": removed}) if as_json else "\n".join(lines))
 
 
 def examine(roles: Sequence[Role]) -> Iterator[Row]:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import threading
-import time
 import uuid
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from offchainvm.compiler import engine, image, sandbox
+from offchainvm.compiler import engine, image, reaper, sandbox
 from offchainvm.compiler.base import Builder, BuildEvent, BuildRequest, BuiltModule, OnEvent, ignore_event
 from offchainvm.compiler.phases import BuildRun, Verify
 from offchainvm.compiler.records import FOLDER, Records
@@ -23,7 +22,6 @@ if TYPE_CHECKING:
     from docker.client import DockerClient
 
 log = get_logger()
-REAP_SECONDS = 600.0
 
 
 class SandboxBuilder(Builder):
@@ -60,7 +58,6 @@ class SandboxBuilder(Builder):
         self._client: DockerClient | None = None
         self._records = Records(state_dir.expanduser() / FOLDER)
         self._lock = threading.Lock()
-        self._reaped_at = -REAP_SECONDS
 
     @classmethod
     def from_settings(cls, settings: Settings) -> SandboxBuilder:
@@ -77,7 +74,6 @@ class SandboxBuilder(Builder):
 
     def build(self, request: BuildRequest, *, on_event: OnEvent = ignore_event) -> BuiltModule:
         client = self._connected()
-        self._reap_now_and_then(client)
         record = image.check_image(client, self._image, state_dir=self._state_dir)
         limits = request.limits
         build_id = uuid.uuid4().hex[:16]
@@ -111,11 +107,7 @@ class SandboxBuilder(Builder):
             runtime = engine.check_runtime(client, self._runtime)
             record = image.check_image(client, self._image, state_dir=self._state_dir)
             log.info("Builds can run.", action="check_builds", image=self._image, builds_with=record.summary, runtime=runtime)
-            sandbox.reap(client)
-
-    def reap(self, *, everything_of_owner: bool = False) -> int:
-        """Remove what earlier builds left behind; see ``sandbox.reap``."""
-        return sandbox.reap(self._connected(), owner=self._owner if everything_of_owner else "")
+            reaper.reap(client)
 
     def close(self) -> None:
         with self._lock:
@@ -133,13 +125,6 @@ class SandboxBuilder(Builder):
             run.on_event(BuildEvent("record", f"The log is kept in {path}"))
             log.info("The log of a build is kept.", action="keep_build_log", source_key=key, outcome=outcome, path=str(path))
         return path
-
-    def _reap_now_and_then(self, client: DockerClient) -> None:
-        with self._lock:
-            due = time.monotonic() - self._reaped_at > REAP_SECONDS
-            self._reaped_at = time.monotonic() if due else self._reaped_at
-        if due:
-            sandbox.reap(client)
 
     def _connected(self) -> DockerClient:
         with self._lock:

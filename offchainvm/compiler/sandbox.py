@@ -28,7 +28,7 @@ import docker.errors
 import requests
 from docker.types import LogConfig, Mount, Ulimit
 
-from offchainvm.compiler import engine, logtext
+from offchainvm.compiler import engine, logtext, reaper
 from offchainvm.errors import BuildCode, BuildError
 from offchainvm.logs import get_logger
 
@@ -38,12 +38,10 @@ if TYPE_CHECKING:
 
 log = get_logger()
 UID = 10001
-LABEL_OWNER, LABEL_BUILD, LABEL_DEADLINE = "offchainvm.owner", "offchainvm.build", "offchainvm.deadline"
 # Where a volume of a build is mounted, by its name.
 FOLDERS = {"conf": "/conf", "src": "/src", "cargo": "/cargo", "out": "/out", "build": "/build"}
 _GRACE_SECONDS = 60
 _FOLLOWED_LINES = 20_000
-_REMOVE_TRIES = 4
 # Bits of Go's os.FileMode that say: not a regular file.
 _NOT_REGULAR = (1 << 31) | (1 << 27) | (1 << 26) | (1 << 25) | (1 << 24) | (1 << 21) | (1 << 19)
 OnLine = Callable[[str], None]
@@ -105,8 +103,7 @@ class Sandbox:
         self._volumes_mb = dict(volumes_mb)
         self._log_bytes = log_bytes
         self._lifetime_seconds = math.ceil(timeout_seconds) + _GRACE_SECONDS
-        deadline = str(math.ceil(time.time()) + self._lifetime_seconds)
-        self.labels = {LABEL_OWNER: owner, LABEL_BUILD: build_id, LABEL_DEADLINE: deadline}
+        self.labels = reaper.labels(owner, build_id, lifetime_seconds=self._lifetime_seconds)
         self._holder: Container | None = None
 
     def __enter__(self) -> Sandbox:
@@ -135,7 +132,7 @@ class Sandbox:
     def remove(self) -> None:
         """Remove all containers and volumes of this build; what resists is left to the reaper."""
         try:
-            remove_labelled(self._client, f"{LABEL_BUILD}={self._build_id}")
+            reaper.remove_labelled(self._client, f"{reaper.LABEL_BUILD}={self._build_id}")
         except (docker.errors.DockerException, requests.exceptions.RequestException):
             log.warning("A build's containers could not be removed; the reaper will.", action="sandbox_left", build=self._build_id)
 
@@ -195,7 +192,7 @@ class Sandbox:
                 untrusted_tail: bytes = container.logs(tail=400)
             finally:
                 # What resists is removed with the whole sandbox: it must not cost the result.
-                _gone(partial(container.remove, force=True, v=True))
+                reaper.gone(partial(container.remove, force=True, v=True))
         return PhaseResult(int(state["ExitCode"]), bool(state["OOMKilled"]), logtext.clean_text(untrusted_tail), stopped)
 
     def _create(self, phase: Phase, command: list[str]) -> Container:
@@ -262,53 +259,6 @@ def container_options(phase: Phase, *, log_bytes: int, runtime: str = "") -> dic
         "use_config_proxy": False,  # a proxy's address may hold a password: networked phases get it explicitly
         **({"runtime": runtime} if runtime else {}),
     }
-
-
-def reap(client: DockerClient, *, owner: str = "", now: float | None = None) -> int:
-    """Remove containers and volumes of builds past their deadline, or all of ``owner``; how many went.
-
-    Give ``owner`` only when none of its builds can be running: at the start of its process.
-
-    Raises:
-        Unavailable: the engine does not answer (service ``docker``).
-    """
-    with engine.translated():
-        if owner:
-            return remove_labelled(client, f"{LABEL_OWNER}={owner}")
-        found = [*client.containers.list(all=True, filters={"label": LABEL_DEADLINE}, ignore_removed=True)]
-        labels = [container.labels for container in found]
-        labels += [volume.attrs.get("Labels") or {} for volume in client.volumes.list(filters={"label": LABEL_DEADLINE})]
-        late = {item[LABEL_BUILD] for item in labels if int(item[LABEL_DEADLINE]) < (time.time() if now is None else now)}
-        return sum(remove_labelled(client, f"{LABEL_BUILD}={build}") for build in late)
-
-
-def remove_labelled(client: DockerClient, label: str) -> int:
-    """Remove the containers and volumes that carry ``label``; how many went.
-
-    A loaded engine refuses now and then (a kill not seen in time, a volume still in use): what is left is tried again.
-    """
-    count = 0
-    for attempt in range(_REMOVE_TRIES):
-        time.sleep(attempt)
-        found = client.containers.list(all=True, filters={"label": label}, ignore_removed=True)
-        gone = [_gone(partial(container.remove, force=True, v=True)) for container in found]
-        gone += [_gone(partial(volume.remove, force=True)) for volume in client.volumes.list(filters={"label": label})]
-        count += sum(gone)
-        if all(gone):
-            return count
-    log.warning("Containers or volumes of a build could not be removed; the reaper will.", action="sandbox_left", label=label)
-    return count
-
-
-def _gone(remove: Callable[[], object]) -> bool:
-    try:
-        remove()
-    except docker.errors.NotFound:
-        return True
-    except docker.errors.APIError as error:
-        log.debug("The engine did not remove it.", action="remove_failed", error=str(error.explanation))
-        return False
-    return True
 
 
 class _Follower:

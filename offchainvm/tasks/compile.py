@@ -14,6 +14,7 @@ from offchainvm.app import app
 from offchainvm.compiler.base import Builder, BuildEvent, BuildRequest
 from offchainvm.compiler.build import SandboxBuilder
 from offchainvm.compiler.limits import BuildLimits
+from offchainvm.compiler.reaper import Reaper
 from offchainvm.compiler.source import Resolver, Source, parse_source, source_key
 from offchainvm.coordinator import Coordinator
 from offchainvm.errors import BuildCode, BuildError, JobCode, JobError, OffchainVMError, TooLarge, Unavailable
@@ -28,6 +29,7 @@ log = logs.get_logger()
 
 LOCK_MARGIN_SECONDS = 60
 FOREIGN_BUILD_PAUSE_SECONDS = 5.0
+_reaper = Reaper()
 
 
 class CompileWork:
@@ -127,14 +129,14 @@ def _log_event(event: BuildEvent) -> None:
 
 
 def prepare(_app: Any, settings: Settings) -> None:
-    """Look at what this role needs besides its settings, and clear away what this worker left when it was killed.
+    """Look at what this role needs besides its settings; clear away what dead builds left behind, now and from time to time.
 
     Raises:
         Unavailable: no container engine answers, or it has no builder image.
     """
     with SandboxBuilder.from_settings(settings) as builder:
         builder.check()
-        builder.reap(everything_of_owner=True)
+    _reaper.start()
     compile_job.time_limit = settings.compile_timeout_seconds + 4 * LOCK_MARGIN_SECONDS
 
 

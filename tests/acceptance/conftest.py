@@ -11,7 +11,7 @@ import pytest
 from world import World, until
 
 from offchainvm.cli.stack import Stack, StackOptions
-from offchainvm.compiler import sandbox
+from offchainvm.compiler import reaper
 
 
 @pytest.hookimpl(wrapper=True)
@@ -37,7 +37,7 @@ def no_sandbox_left(world: World) -> Iterator[None]:
     """Fails the test that leaves a container or volume of a build."""
     yield
     with builder.client() as client:
-        filters = {"label": f"{sandbox.LABEL_OWNER}={world.stack.worker_id('compile')}"}
+        filters = {"label": f"{reaper.LABEL_OWNER}={world.stack.worker_id('compile')}"}
 
         def left() -> list[str]:
             found = [*client.containers.list(all=True, filters=filters), *client.volumes.list(filters=filters)]

@@ -10,18 +10,18 @@ from pathlib import Path
 import builder
 import pytest
 
-from offchainvm.compiler import sandbox
+from offchainvm.compiler import reaper
 
 SECONDS = 110
 
 
 def labelled() -> set[str]:
     """Containers and volumes of builds by the compile worker of any stack."""
-    filters = {"label": sandbox.LABEL_OWNER}
+    filters = {"label": reaper.LABEL_OWNER}
     with builder.client() as client:
         items = [*client.containers.list(all=True, filters=filters), *client.volumes.list(filters=filters)]
         labels = [item.attrs.get("Labels") or item.attrs["Config"]["Labels"] for item in items]
-        return {item.id for item, label in zip(items, labels, strict=True) if label[sandbox.LABEL_OWNER].startswith("compile-")}
+        return {item.id for item, label in zip(items, labels, strict=True) if label[reaper.LABEL_OWNER].startswith("compile-")}
 
 
 def processes_of(folder: Path) -> list[str]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import builder as builder_support
 import pytest
 
-from offchainvm.compiler import sandbox
+from offchainvm.compiler import reaper
 from offchainvm.compiler.base import BuildEvent, BuildRequest, BuiltModule, ignore_event
 from offchainvm.compiler.build import SandboxBuilder
 from offchainvm.compiler.limits import BuildLimits
@@ -56,10 +56,10 @@ def owner(client: DockerClient) -> Iterator[str]:
     """A name of this test alone; whatever it leaves behind in the engine fails it."""
     name = f"{OWNER}-{uuid.uuid4().hex[:12]}"
     yield name
-    filters = {"label": f"{sandbox.LABEL_OWNER}={name}"}
+    filters = {"label": f"{reaper.LABEL_OWNER}={name}"}
     left = [*client.containers.list(all=True, filters=filters), *client.volumes.list(filters=filters)]
     names = [item.name for item in left]
-    sandbox.reap(client, owner=name)
+    reaper.remove_labelled(client, f"{reaper.LABEL_OWNER}={name}")
     assert names == []
 
 
