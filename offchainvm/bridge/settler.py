@@ -1,11 +1,14 @@
 """The settler watches every transaction in flight until its outcome is final. It holds no key.
 
-    final                              its jobs are settled, the window slot is free, the Coordinator is told
+    its nonce is unused                one look at the nonces of all keys, at the pace at which blocks take transactions
+    its nonce is used                  its window slot is free; it is looked up itself when it should be final
+    final                              its jobs are settled, the Coordinator is told
     unknown, and may still land        the same bytes again every few seconds, lowest nonce first
     unknown, and provably dead         its rows wait again (``evidence``)
     anything else                      looked at again
 
-What the node cannot tell now it can tell later: nothing here is in a hurry but the first look.
+So a resolve costs about one call to look it up, and a share of a look at the nonces. What the node cannot tell now it
+can tell later.
 """
 
 from __future__ import annotations
@@ -18,6 +21,7 @@ from dataclasses import dataclass
 
 from offchainvm.bridge.evidence import ABSENT, Coroner, Evidence
 from offchainvm.bridge.link import Link, turns
+from offchainvm.bridge.pace import Pace
 from offchainvm.bridge.verdicts import Verdicts
 from offchainvm.errors import Unavailable
 from offchainvm.jobs.resolves import Resolves, Transaction
@@ -29,28 +33,38 @@ from offchainvm.near.rpc import Rpc, RpcRefused, RpcUnavailable
 
 log = get_logger()
 
-_NEW_EVERY_SECONDS = 0.1
-"""How soon a transaction that was just stored is noticed."""
-_SHORTEST_LOOK_SECONDS, _LONGEST_LOOK_SECONDS = 0.02, 0.3
-_FIRST_AGAIN_SECONDS, _AGAIN_SECONDS = 2.0, 3.0
+_NEW_EVERY_SECONDS = 0.25
+"""How soon a transaction is noticed that was stored by who died before telling, or told another settler."""
+_SHORTEST_REST_SECONDS, _LONGEST_LOOK_SECONDS = 0.005, 0.3
+_UNSENT_SECONDS, _FIRST_AGAIN_SECONDS, _AGAIN_SECONDS = 0.6, 2.0, 3.0
 _UNSEEN_SECONDS = 10.0
 """A key whose lowest transaction is unseen for this long signs nothing until its window is empty."""
 _HOLD_REASON = "settler: its lowest transaction in flight is unseen"
 _HOLDS_EVERY_SECONDS = 1.0
 _TROUBLE_SECONDS = 5.0
 _POOL = 8
+_LEADS_LOOKS = 10
+"""After so many looks at one that is not final, those after it are looked up all the same."""
 
 
 @dataclass
 class _Watch:
     """What this process remembers of one transaction in flight; times are monotonic seconds."""
 
-    seen_at: float
+    since: float
+    """When it was first seen; from ``aboard`` on, when its nonce was seen used."""
     look_at: float
     send_at: float
+    """From then on an unseen one is looked up, and sent again."""
+    looks: int = 0
+    """Since ``since``."""
+    aboard: bool = False
     absent_since: float | None = None
     evidence: Evidence | None = None
-    aboard: bool = False
+
+    def is_due(self, now: float) -> bool:
+        """Whether the transaction itself is to be looked up."""
+        return self.look_at <= now and (self.aboard or self.send_at <= now)
 
 
 @dataclass(frozen=True)
@@ -86,13 +100,17 @@ class Settler:
         self._nonces: Nonces | None = None
         self._watches: dict[str, _Watch] = {}
         self._redis, self._chain = Link("redis (settler)"), Link("NEAR RPC (settler)", longest_seconds=4.0)
-        self._aboard_seconds = self._usual_seconds = 0.6
+        self._until_aboard, self._until_final = Pace(0.1), Pace(0.3)
         self._holds_at = self._sending_rests_until = float("-inf")
         self._pool = ThreadPoolExecutor(_POOL, thread_name_prefix="settler")
 
     def run(self, stop: threading.Event) -> None:
         """Watch until ``stop``."""
-        turns(stop, self._redis, self.turn)
+        turns(stop, self._redis, self._turn_and_rest)
+
+    def _turn_and_rest(self) -> float:
+        self._resolves.await_sent(self.turn())
+        return 0.0
 
     def close(self) -> None:
         """End the threads of the pool."""
@@ -106,22 +124,66 @@ class Settler:
         """
         flights, now = self._resolves.in_flight(), time.monotonic()
         self._remember(flights, now)
-        due = [flight for flight in flights if self._watches[flight.hash].look_at <= now]
-        # In the order of keys and nonces, and so are the sendings: a higher nonce that lands first kills the lower.
-        for flight, finding in zip(due, self._pool.map(self._look, due), strict=True):
-            self._act_alone(flight, self._watches[flight.hash], finding)
+        self._look_at_nonces(flights, now)
+        self._look_up_due(flights, now)
+        self._until_aboard.learn()
+        self._until_final.learn()
         self._mind_holds(flights, now)
         upcoming = min((watch.look_at for watch in self._watches.values()), default=float("inf"))
-        return min(_NEW_EVERY_SECONDS, max(_SHORTEST_LOOK_SECONDS, upcoming - time.monotonic()))
+        return min(_NEW_EVERY_SECONDS, max(_SHORTEST_REST_SECONDS, upcoming - time.monotonic()))
 
     def _remember(self, flights: Sequence[Transaction], now: float) -> None:
         watches = {}
         for flight in flights:
             # Stored and never sent: whoever signed it died in between, unless it is being sent right now.
-            patience = _FIRST_AGAIN_SECONDS if flight.attempts else self._usual_seconds
-            first = _Watch(seen_at=now, look_at=now + 0.8 * self._aboard_seconds, send_at=now + patience)
+            patience = _FIRST_AGAIN_SECONDS if flight.attempts else _UNSENT_SECONDS
+            first = _Watch(since=now, look_at=now + self._until_aboard.first_seconds, send_at=now + patience)
             watches[flight.hash] = self._watches.get(flight.hash, first)
         self._watches = watches
+
+    def _look_at_nonces(self, flights: Sequence[Transaction], now: float) -> None:
+        """Where one is due, one look for all whose nonce was unused so far."""
+        ashore = [(flight, self._watches[flight.hash]) for flight in flights if not self._watches[flight.hash].aboard]
+        if all(watch.look_at > now for _, watch in ashore):
+            return
+        nonces, now = self._nonces_of({flight.public_key for flight, _ in ashore}), time.monotonic()
+        for flight, watch in ashore:
+            watch.looks += watch.look_at <= now
+            if nonces.get(flight.public_key, 0) >= flight.nonce:
+                self._note_aboard(flight, watch)
+            elif watch.look_at <= now < watch.send_at:
+                watch.look_at = min(watch.send_at, now + self._until_aboard.again_seconds(now - watch.since))
+
+    def _nonces_of(self, public_keys: set[str]) -> dict[str, int]:
+        """Nonces used; none where they cannot be had: then each transaction is looked up when it is time to send it again."""
+        try:
+            return self._rpc.key_nonces(self._operator_id, public_keys)
+        except (RpcRefused, RpcUnavailable) as error:
+            self._chain.down(error)
+        except Exception:
+            log.exception("a node's answer cannot be read", action="look_failed")
+        return {}
+
+    def _look_up_due(self, flights: Sequence[Transaction], now: float) -> None:
+        """Of what blocks hold, look up the oldest first: while that is not final, neither is what came aboard after it."""
+        due = [flight for flight in flights if self._watches[flight.hash].is_due(now)]
+        aboard = [flight for flight in due if self._watches[flight.hash].aboard]
+        if len(aboard) > 1:
+            oldest = min(aboard, key=lambda flight: self._watches[flight.hash].since)
+            [finding], lead = self._look_up([oldest]), self._watches[oldest.hash]
+            later = aboard if finding.outcome.aboard and lead.looks <= _LEADS_LOOKS else [oldest]
+            for flight in later:
+                watch = self._watches[flight.hash]
+                watch.look_at, watch.looks = lead.look_at, max(watch.looks, lead.looks)
+            due = [flight for flight in due if flight not in later]
+        self._look_up(due)
+
+    def _look_up(self, flights: Sequence[Transaction]) -> list[_Finding]:
+        """In the order of keys and nonces, and so are the sendings: a higher nonce that lands first kills the lower."""
+        findings = list(self._pool.map(self._look, flights))
+        for flight, finding in zip(flights, findings, strict=True):
+            self._act_alone(flight, self._watches[flight.hash], finding)
+        return findings
 
     def _look(self, flight: Transaction) -> _Finding:
         """One look, in a thread of the pool; it changes nothing."""
@@ -150,7 +212,8 @@ class Settler:
             watch.look_at = time.monotonic() + _TROUBLE_SECONDS
 
     def _act(self, flight: Transaction, watch: _Watch, finding: _Finding) -> None:
-        watch.look_at = time.monotonic() + min(_LONGEST_LOOK_SECONDS, max(_SHORTEST_LOOK_SECONDS, self._usual_seconds / 8))
+        watch.looks += 1
+        watch.look_at = (now := time.monotonic()) + min(_LONGEST_LOOK_SECONDS, self._until_final.again_seconds(now - watch.since))
         state = finding.outcome.state
         if state is TransactionState.NO_STATEMENT:
             watch.look_at = time.monotonic() + self._chain.down(Unavailable("NEAR RPC", finding.outcome.text, remedy="Check NEAR_RPC_URL."))
@@ -171,11 +234,13 @@ class Settler:
                 self._send_again(flight, watch)
 
     def _note_aboard(self, flight: Transaction, watch: _Watch) -> None:
-        """Free its slot, and look again about when it will be final."""
+        """Free its slot, and look it up about when it will be final."""
         self._resolves.aboard(flight.hash)
-        watch.aboard = True
-        self._aboard_seconds = 0.8 * self._aboard_seconds + 0.2 * min(3.0, time.monotonic() - watch.seen_at)
-        watch.look_at = max(watch.look_at, watch.seen_at + 0.95 * self._usual_seconds)
+        now = time.monotonic()
+        self._until_aboard.found(now - watch.since, looks=watch.looks)
+        watch.aboard, watch.since, watch.looks = True, now, 0
+        if now < watch.send_at:
+            watch.look_at = now + self._until_final.first_seconds
 
     def _act_on_absent(self, flight: Transaction, watch: _Watch, finding: _Finding) -> None:
         earlier, watch.evidence = watch.evidence, finding.evidence
@@ -191,7 +256,8 @@ class Settler:
         if rows is None or not self._resolves.settle(flight.hash, rows):
             return
         self._on_settled()
-        self._usual_seconds = 0.8 * self._usual_seconds + 0.2 * min(3.0, time.monotonic() - watch.seen_at)
+        if watch.aboard:
+            self._until_final.found(time.monotonic() - watch.since, looks=watch.looks)
         log.info(
             "transaction settled",
             action="settle_transaction",

@@ -62,14 +62,14 @@ class Resolves:
             return [hash for hash, found in zip(hashes, pipe.execute(), strict=True) if found]
 
     def in_flight_count(self, public_key: str) -> int:
-        """How much of a key's window is used: what is in flight, and in no block yet."""
+        """How much of a key's window is used: what is in flight, and whose nonce no block has used yet."""
         with reaching_redis():
             pipe = self._redis.pipeline(transaction=True)
             in_flight, aboard = pipe.zcard(key("flight", public_key)).scard(key("aboard", public_key)).execute()
         return int(in_flight) - int(aboard)
 
     def aboard(self, hash: str) -> bool:
-        """A block holds this transaction: its slot is free, though it is in flight until it is final. True the first time."""
+        """A block has used its nonce: its slot is free, though it is in flight until it is final. True the first time."""
         return bool(self._server.run("aboard", hash))
 
     def attempted(self, hash: str) -> int:
@@ -118,6 +118,16 @@ class Resolves:
         """Rows that nobody has taken."""
         with reaching_redis():
             return int(self._redis.zcard(key("waiting")))
+
+    def tell_sent(self) -> None:
+        """Transactions were just sent: the settler in ``await_sent`` looks now."""
+        with reaching_redis():
+            self._redis.pipeline(transaction=False).lpush(key("sent"), 1).ltrim(key("sent"), 0, 0).execute()
+
+    def await_sent(self, seconds: float) -> None:
+        """Return when something was sent, at the latest after ``seconds``. Who dies before telling is found by that."""
+        with reaching_redis():
+            self._redis.blpop([key("sent")], timeout=seconds)
 
     def ring(self) -> None:
         """Ring the doorbell, unless a ring is pending."""

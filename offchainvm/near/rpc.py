@@ -19,7 +19,7 @@ import base64
 import json
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -132,6 +132,15 @@ class Rpc:
         """An access key, or None when ``account_id`` has no such key at that finality."""
         asked = {"request_type": "view_access_key", "account_id": account_id, "public_key": public_key, "finality": finality}
         return access_key_of(lambda: self.call("query", asked))
+
+    def key_nonces(self, account_id: str, public_keys: Collection[str]) -> dict[str, int]:
+        """Nonces of those of ``public_keys`` that the newest block knows (not final: it may still be replaced), in one call."""
+        asked = {"account_id": account_id, "finality": "optimistic"}
+        if len(public_keys) > 1:
+            listed = self._query({**asked, "request_type": "view_access_key_list"})["keys"]
+            return {one["public_key"]: int(one["access_key"]["nonce"]) for one in listed if one["public_key"] in public_keys}
+        found = {public_key: self.access_key(account_id, public_key, finality="optimistic") for public_key in public_keys}
+        return {public_key: key.nonce for public_key, key in found.items() if key is not None}
 
     def view_account(self, account_id: str, *, finality: str = "final") -> dict[str, Any]:
         """An account's state: ``amount`` and ``locked`` in yoctoNEAR (decimal text), ``code_hash``, …

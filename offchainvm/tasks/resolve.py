@@ -133,6 +133,7 @@ class Submitter:
             else:
                 log.warning("A take ran out before its transaction was stored; nothing was sent.", action="drop_transaction")
                 self._journal.discard([transaction.hash])
+        self._resolves.tell_sent()
         return len(signed)
 
     def _sign(self, key: OperatorKey, lease: KeyLease, rows: Sequence[Row], block: BlockRef) -> Transaction:

@@ -45,11 +45,14 @@ class FakeRpc:
     head: int = 100
     sent: list[bytes] = field(default_factory=list)
     away: bool = False
+    calls: list[str] = field(default_factory=list)
+    """Names of the looks, in order."""
 
     def pinned(self) -> FakeRpc:
         return self
 
     def tx(self, transaction: str | bytes, *, sender_id: str) -> dict[str, Any]:
+        self.calls.append("tx")
         if self.away:
             raise RpcUnavailable(self.endpoint, "unreachable")
         answer = self.check if isinstance(transaction, bytes) else self.answers.get(transaction)
@@ -66,6 +69,12 @@ class FakeRpc:
 
     def access_key(self, account_id: str, public_key: str) -> AccessKey | None:
         return self.key
+
+    def key_nonces(self, account_id: str, public_keys: set[str]) -> dict[str, int]:
+        self.calls.append("key_nonces")
+        if self.away:
+            raise RpcUnavailable(self.endpoint, "unreachable")
+        return {} if self.key is None else dict.fromkeys(public_keys, self.key.nonce)
 
     def final_block(self) -> BlockRef:
         return BlockRef(self.head, "hash")

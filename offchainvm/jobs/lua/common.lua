@@ -20,7 +20,8 @@
 -- ovm:waiting, taken  zset    rows by deadline height, by end of lease
 -- ovm:tx:HASH         hash    transaction in flight: key, nonce, height, signed, ids (space separated), attempts, stored
 -- ovm:flight:PK       zset    its hashes by nonce;  ovm:keys set: public keys that have any
--- ovm:aboard:PK       set     those of them that a block holds: no slot of the window is theirs
+-- ovm:aboard:PK       set     those of them whose nonce a block has used: no slot of the window is theirs
+-- ovm:sent            list    one entry when something was sent that no settler has heard of
 -- ovm:head            string  highest final height seen;  ovm:batch string: rows at once after a failed batch
 -- ovm:bell            string  a ring is pending;  ovm:bell:last, ovm:bell:seq
 -- ovm:outbox          stream  v, stage, ids, attempt;  ovm:outbox:aside stream: not publishable

@@ -202,6 +202,11 @@ def test_keys_limits_and_heights_are_as_the_chain_says(chain_url: str, operators
     assert (narrow.full_access, full.full_access) == (False, True)
     assert narrow.may_call(keys.contract_id, RESOLVE_METHOD)
     assert rpc.access_key(OPERATOR_ID, "ed25519:11111111111111111111111111111111") is None
+    both = [operator.key.public_key for operator in operators]
+    nonces = rpc.key_nonces(OPERATOR_ID, both)
+    assert set(nonces) == set(both)
+    assert nonces == {key: rpc.key_nonces(OPERATOR_ID, [key])[key] for key in both}
+    assert rpc.key_nonces(OPERATOR_ID, ["ed25519:11111111111111111111111111111111"]) == {}
     limits = rpc.protocol_config()
     assert (limits.max_resume_bytes, limits.max_actions, limits.transaction_validity_blocks) == (1024, 100, 86_400)
     assert limits.resolves_per_transaction(10, gas=30 * 10**12) == 10

@@ -9,7 +9,7 @@ from settling import KEY, World, failed, pending, succeeded
 
 from offchainvm.jobs.record import Verdict
 from offchainvm.jobs.resolves import RowOutcome
-from offchainvm.near.rpc import RpcRefused
+from offchainvm.near.rpc import AccessKey, RpcRefused
 
 
 def test_a_success_settles_and_tells(world: World) -> None:
@@ -21,14 +21,31 @@ def test_a_success_settles_and_tells(world: World) -> None:
     assert world.told == 1
 
 
-def test_the_first_look_waits_for_about_one_inclusion_time(world: World) -> None:
+def test_one_look_at_the_nonces_serves_all_and_each_is_looked_up_once_its_nonce_is_used(world: World) -> None:
+    for number in range(8):
+        world.resolves.add(f"h{number}", nonce=5 + number)
+        world.rpc.answers[f"h{number}"] = succeeded()
+    world.turn(0)
+    world.turn(0.2)
+    assert (world.rpc.calls, world.resolves.settled) == (["key_nonces"], {})
+    world.rpc.key = AccessKey(nonce=8, block_height=100, full_access=False)
+    world.turn(0.2)
+    assert (world.rpc.calls, world.resolves.aboard_hashes) == (["key_nonces"] * 2, ["h0", "h1", "h2", "h3"])
+    world.rpc.calls.clear()
+    world.turn(0.5)
+    assert list(world.resolves.settled) == ["h0", "h1", "h2", "h3"]
+    assert sorted(world.rpc.calls) == ["key_nonces", *["tx"] * 4]
+
+
+def test_a_node_that_does_not_tell_the_nonces_delays_and_loses_nothing(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(world.rpc, "key_nonces", lambda *_: {}["no such answer"])
     world.resolves.add()
     world.rpc.answers["h1"] = succeeded()
     world.turn(0)
-    world.turn(0.1)
+    world.turn(1.9)
     assert world.resolves.settled == {}
-    world.turn(0.6)
-    assert "h1" in world.resolves.settled
+    world.turn(0.2)
+    assert list(world.resolves.settled) == ["h1"]
 
 
 def test_pending_is_looked_at_again_and_never_sent(world: World) -> None:
