@@ -7,7 +7,7 @@ from offchainvm.errors import BuildCode, BuildError, ExecutionError
 
 
 def check_artifact(untrusted_wasm: bytes, *, limit_bytes: int) -> None:
-    """Accept bytes that the engine would run: its magic, its validation, its entry point and imports.
+    """Accept bytes that the engine would run: its magic, its validation, its entry point and imports (of a component, its sizes alone).
 
     Raises:
         BuildError: ``artifact_too_large`` or ``artifact_invalid``.

@@ -10,8 +10,10 @@ import socket
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from types import ModuleType
 from typing import Any, NoReturn
 
+from offchainvm.engine.component import ENTRY as COMPONENT
 from offchainvm.engine.confine import isolate, limit_resources
 from offchainvm.engine.limits import MIB, Limits
 from offchainvm.engine.machine import Backend, StaleNativeCode
@@ -59,7 +61,9 @@ def child_main(jobs: socket.socket, *, zygote: int, report: Report, warm: Warm) 
 
 def _do(job: dict[str, Any], descriptors: list[int], report: Report, warm: Warm) -> NoReturn:
     try:
-        if job["kind"] == "compile":
+        if job["component"]:
+            _components().prepare(job["kind"])
+        elif job["kind"] == "compile":
             warm.backend.prepare_compiler()
         limit_resources(data_bytes=job["data_bytes"] + _SLACK_BYTES, cpu_seconds=math.ceil(job["wall_seconds"]) + 2)
         channel = socket.socket(fileno=descriptors[0])
@@ -91,7 +95,10 @@ def _compile(channel: socket.socket, job: dict[str, Any], warm: Warm) -> bytes:
     forbid_other_calls()
     _, (untrusted_wasm,) = receive(channel, max_bytes=job["module_bytes"])
     info = module.check_module(untrusted_wasm, validate=warm.backend.validate)
-    native = warm.backend.compile_module(untrusted_wasm, warm.metering)
+    if info.entry == COMPONENT:
+        native = _components().compile_component(untrusted_wasm)
+    else:
+        native = warm.backend.compile_module(untrusted_wasm, warm.metering)
     head = {
         "status": Status.OK.value,
         "entries": info.entries,
@@ -106,11 +113,12 @@ def _run(channel: socket.socket, job: dict[str, Any], descriptors: list[int], re
     from offchainvm.engine import guest  # noqa: PLC0415 - the zygote has loaded it
 
     processor_ms = time.process_time() * 1000
+    path = f"/proc/self/fd/{descriptors[1]}"
     try:
-        program = warm.backend.load(f"/proc/self/fd/{descriptors[1]}", warm.metering)
+        program = _components().load_component(path) if job["component"] else warm.backend.load(path, warm.metering)
     except StaleNativeCode:
         program = None
-    forbid_other_calls()
+    forbid_other_calls(but_for_components=job["component"])
     head, (untrusted_input,) = receive(channel, max_bytes=job["input_bytes"])
     if program is None:
         return encode({"status": STALE}, b"", b"")
@@ -124,6 +132,15 @@ def _run(channel: socket.socket, job: dict[str, Any], descriptors: list[int], re
         limits=Limits(**head["limits"]),
         metering=warm.metering,
     )
-    outcome = guest.Guest(warm.backend, program, work, job["started"], report).run()
+    if job["component"]:
+        outcome = _components().run_component(program, work, job["started"])
+    else:
+        outcome = guest.Guest(warm.backend, program, work, job["started"], report).run()
     fields = dict(vars(outcome), status=outcome.status.value, cpu_ms=time.process_time() * 1000 - processor_ms)
     return encode(fields, fields.pop("stdout"), fields.pop("stderr"))
+
+
+def _components() -> ModuleType:
+    from offchainvm.engine import wasmtime_component  # noqa: PLC0415 - few jobs need it, and wasmer has none
+
+    return wasmtime_component

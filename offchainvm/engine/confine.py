@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import resource
+import sys
 
 from offchainvm.processes import die_with_parent, prctl
 
@@ -11,6 +13,7 @@ _PR_SET_NO_NEW_PRIVS = 38  # prctl(2)
 HOST_STACK_BYTES = 1536 * 1024
 """Beside a guest's part of a stack, what Python and its host functions need."""
 _DESCRIPTORS_MAX = 64
+_M_ARENA_MAX = -8  # mallopt(3)
 _PROCESSES_MAX = 0
 _STATM_BYTES_MAX = 256
 
@@ -26,6 +29,12 @@ def available_stack_bytes(most: int) -> int:
     """How much of this process's stack a guest may have: ``most``, or what is there beside the host's."""
     soft = resource.getrlimit(resource.RLIMIT_STACK)[0]
     return most if soft == resource.RLIM_INFINITY else min(most, max(soft - HOST_STACK_BYTES, HOST_STACK_BYTES))
+
+
+def one_heap() -> None:
+    """One heap for all threads to come: when the C library shrinks a thread's own, it opens a file."""
+    if sys.platform == "linux":
+        getattr(ctypes.CDLL(None), "mallopt", lambda *_: 0)(_M_ARENA_MAX, 1)
 
 
 def isolate(*, parent: int) -> None:

@@ -223,9 +223,9 @@ class Guest:
         failed is taken to have asked for more.
         """
         size, limit = self._machine.memory_bytes, self.job.limits.memory_bytes
-        said = _RUST_ALLOCATION.search(self._wasi.stderr)
+        asked = rust_asked_for(self._wasi.stderr)
         nearly_full = size > self.job.memory_min_bytes and size * 4 >= limit * 3
-        return nearly_full or (said is not None and size + int(said[1]) > limit)
+        return nearly_full or (asked > 0 and size + asked > limit)
 
     def _note(self, ended: BaseException) -> None:
         self._ended = ended
@@ -256,6 +256,12 @@ _WARM_UP = bytes.fromhex(
     "01010503010001071402066d656d6f72790200076578656375746500010a280126004110200036020041142001360200410241104101412010001a41c0004104"
     "36020041c0000b0011046e616d65010401000177040401000177"
 )
+
+
+def rust_asked_for(untrusted_stderr: bytes | bytearray) -> int:
+    """How many bytes Rust's standard library says that it could not get; 0 where it says nothing."""
+    said = _RUST_ALLOCATION.search(untrusted_stderr)
+    return 0 if said is None else int(said[1])
 
 
 def warm_up_program(backend: Backend, metering: str) -> Any:

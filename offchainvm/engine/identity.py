@@ -41,8 +41,12 @@ class Engine:
     @property
     def meter_version(self) -> str:
         """Names what one instruction is: who counts operators by which table, and one per byte that a host function moves."""
-        native = f"{self.name}-{self.version.split('.')[0]}"
-        return f"{native if self.metering == 'native' else f'{self.metering}-{METER_VERSION}'}+host-1"
+        return f"{self.native_meter if self.metering == 'native' else f'{self.metering}-{METER_VERSION}'}+host-1"
+
+    @property
+    def native_meter(self) -> str:
+        """The engine's own count; with this alone components are counted."""
+        return f"{self.name}-{self.version.split('.')[0]}"
 
     @property
     def identity(self) -> tuple[str, ...]:

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from offchainvm.engine.binary import FunctionType, Import, Sections, at_most, read_sections
+from offchainvm.engine.component import ENTRY as COMPONENT
+from offchainvm.engine.component import check_component, is_component
 from offchainvm.engine.limits import WASM_PAGE_BYTES, ModuleLimits
 from offchainvm.engine.meter import check_reserved
 from offchainvm.engine.operators import check_nesting
@@ -26,7 +28,7 @@ class ModuleInfo:
     sha256: str
     size: int
     entries: tuple[str, ...]
-    """Its ways in, of ``execute`` and ``_start``; at least one."""
+    """Its ways in, of ``execute`` and ``_start``, at least one; of a component its one, ``wasi:cli/run``."""
     imports: tuple[Import, ...]
     functions: int
     memory_min_bytes: int
@@ -44,12 +46,17 @@ def check_module(
 ) -> ModuleInfo:
     """Check sizes, the structure, the engine's own validation, nesting, imports and the entry.
 
+    Of a component, its sizes and core modules are checked; whether it is valid, and a command, is found where it is compiled.
     ``validate`` is an engine's (see ``Backend.validate``), by default wasmtime's.
 
     Raises:
         ExecutionError: invalid_module, unsupported_feature, module_too_complex or link_error.
     """
     at_most("bytes", len(untrusted_wasm), limits.module_bytes)
+    sha256 = hashlib.sha256(untrusted_wasm).hexdigest()
+    if is_component(untrusted_wasm):
+        functions = check_component(untrusted_wasm, limits)
+        return ModuleInfo(sha256, len(untrusted_wasm), (COMPONENT,), (), functions, memory_min_bytes=0, initialize=False)
     sections = read_sections(untrusted_wasm, limits)
     (validate or _validate)(untrusted_wasm)
     for start, end in sections.bodies:
@@ -57,7 +64,7 @@ def check_module(
     check_reserved(sections)
     _check_imports(sections)
     return ModuleInfo(
-        sha256=hashlib.sha256(untrusted_wasm).hexdigest(),
+        sha256=sha256,
         size=len(untrusted_wasm),
         entries=find_entries(sections),
         imports=tuple(sections.imports),

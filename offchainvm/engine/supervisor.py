@@ -16,6 +16,8 @@ from offchainvm.engine.base import ExecutionRequest, ExecutionResult, Executor
 from offchainvm.engine.cache import NativeCache
 from offchainvm.engine.cancellation import Cancellation
 from offchainvm.engine.child import STALE
+from offchainvm.engine.component import ENTRY as COMPONENT
+from offchainvm.engine.component import is_component
 from offchainvm.engine.identity import WASMTIME, find_engine
 from offchainvm.engine.limits import MIB, CompileLimits, ModuleLimits
 from offchainvm.engine.process import Ending, ZygoteLost, ZygoteProcess
@@ -39,6 +41,7 @@ class Supervisor(Executor):
         metering: who counts instructions: ``injected``, the module itself, or ``native``, the engine's own fuel.
         engine: the engine's name, ``wasmtime`` or ``wasmer``; see ``find_engine``.
         wasmer_python: a Python 3.10 that has wasmer; by default this interpreter.
+        components: whether components are run; wasmer runs none.
 
     Raises:
         SettingsError: an engine or a metering that cannot be used here.
@@ -53,7 +56,9 @@ class Supervisor(Executor):
         metering: str = "injected",
         engine: str = WASMTIME,
         wasmer_python: Path | None = None,
+        components: bool = True,
     ) -> None:
+        self._components = components
         self._engine = find_engine(engine, metering=metering, wasmer_python=wasmer_python)
         self._cache = NativeCache(cache_folder.expanduser(), max_bytes=cache_max_bytes)
         self._compile_limits = compile_limits or CompileLimits()
@@ -84,6 +89,9 @@ class Supervisor(Executor):
             self._artifacts.close()
 
     def _execute(self, untrusted_wasm: bytes, sha256: str, request: ExecutionRequest, cancellation: Cancellation) -> ExecutionResult:
+        component = is_component(untrusted_wasm)
+        if component:
+            self._check_components()
         zygote = self._running_zygote()
         key = self._key(sha256)
         artifact = self._artifact(key)
@@ -97,7 +105,15 @@ class Supervisor(Executor):
             artifact, compile_ms = self._compile(zygote, key, untrusted_wasm, cancellation)
             cache_hit, ending = False, self._run(zygote, artifact, request, cancellation)
         about = self._about(sha256, compile_ms=compile_ms, cache_hit=cache_hit)
+        if component:
+            about["meter_version"] = self._engine.native_meter
         return result_of(ending, request.limits, **about)
+
+    def _check_components(self) -> None:
+        if self._engine.name != WASMTIME:
+            raise ExecutionError(Status.UNSUPPORTED_FEATURE, f"This is a component, which {self._engine.name} cannot run.")
+        if not self._components:
+            raise ExecutionError(Status.UNSUPPORTED_FEATURE, "This is a component, and this worker runs none (WASM_COMPONENTS=false).")
 
     def _failed(self, error: ExecutionError, sha256: str, request: ExecutionRequest) -> ExecutionResult:
         about = self._about(sha256)
@@ -143,6 +159,7 @@ class Supervisor(Executor):
             raise ExecutionError(Status.MODULE_TOO_COMPLEX, f"The module has {len(untrusted_wasm)} bytes; the limit is {most}.")
         job = {
             "kind": "compile",
+            "component": is_component(untrusted_wasm),
             "wall_seconds": limits.wall_seconds,
             "data_bytes": limits.data_bytes,
             "module_bytes": len(untrusted_wasm),
@@ -162,6 +179,7 @@ class Supervisor(Executor):
             )
         job = {
             "kind": "run",
+            "component": artifact.head["entries"][0] == COMPONENT,
             "wall_seconds": limits.wall_seconds,
             "data_bytes": limits.memory_bytes + 3 * len(request.input) + 3 * (limits.output_bytes + limits.stderr_bytes),
             "input_bytes": len(request.input),

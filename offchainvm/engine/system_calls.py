@@ -34,6 +34,11 @@ _NUMBERS = {
         "madvise": 233, "getrandom": 278, "membarrier": 283,
     },
 }  # fmt: skip
+# A component's host functions have threads, which may still be about to begin, and wake each other by descriptors that they have.
+_FOR_COMPONENTS = {
+    "x86_64": {"read": 0, "prctl": 157, "epoll_wait": 232, "set_robust_list": 273, "epoll_pwait": 281, "rseq": 334},
+    "aarch64": {"epoll_pwait": 22, "read": 63, "set_robust_list": 99, "prctl": 167, "rseq": 293},
+}
 # The compiler asks whether stderr is a terminal (it is told no), and aborts where it finds no memory: a signal to itself alone.
 _IOCTL, _TGKILL = {"x86_64": 16, "aarch64": 29}, {"x86_64": 234, "aarch64": 131}
 _ARCHITECTURES = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}  # AUDIT_ARCH_*, linux/audit.h
@@ -54,9 +59,9 @@ class _Program(ctypes.Structure):
     _fields_ = (("length", ctypes.c_ushort), ("instructions", ctypes.c_char_p))
 
 
-def _fixed_parts(machine: str) -> tuple[bytes, bytes]:
+def _fixed_parts(machine: str, numbers: dict[str, int]) -> tuple[bytes, bytes]:
     """What stands before and behind the one instruction that knows the process. A jump skips that many instructions."""
-    allowed = sorted(_NUMBERS[machine].values())
+    allowed = sorted(numbers.values())
     head = [
         (_LOAD_WORD, 0, 0, _ARCHITECTURE_AT),
         # By another architecture's numbers (int 0x80) a call means something else.
@@ -77,17 +82,20 @@ def _packed(instructions: list[tuple[int, int, int, int]]) -> bytes:
 
 _OFFERED = sys.platform == "linux" and platform.machine() in _NUMBERS
 # Made when the zygote imports this, not in every job.
-_HEAD, _TAIL = _fixed_parts(platform.machine()) if _OFFERED else (b"", b"")
+_HEAD, _TAIL = _fixed_parts(platform.machine(), _NUMBERS[platform.machine()]) if _OFFERED else (b"", b"")
 
 
-def forbid_other_calls() -> bool:
+def forbid_other_calls(*, but_for_components: bool = False) -> bool:
     """From now on this process, with all its threads, may make the calls of the table, and dies (SIGSYS) of any other one.
 
     Needs ``no_new_privs``. False where the system or its kernel does not offer it: nothing is forbidden then.
     """
     if not _OFFERED:
         return False
-    instructions = _HEAD + _INSTRUCTION.pack(_JUMP_IF_EQUAL, 2, 0, os.getpid()) + _TAIL
+    head, machine = _HEAD, platform.machine()
+    if but_for_components:
+        head, _ = _fixed_parts(machine, {**_NUMBERS[machine], **_FOR_COMPONENTS[machine]})
+    instructions = head + _INSTRUCTION.pack(_JUMP_IF_EQUAL, 2, 0, os.getpid()) + _TAIL
     program = _Program(len(instructions) // _INSTRUCTION.size, instructions)
     # seccomp(2), since prctl(2) binds the calling thread alone, and wasmer's compiler has others.
-    return bool(_libc.syscall(_SECCOMP[platform.machine()], _SET_MODE_FILTER, _ALL_THREADS, ctypes.byref(program)) == 0)
+    return bool(_libc.syscall(_SECCOMP[machine], _SET_MODE_FILTER, _ALL_THREADS, ctypes.byref(program)) == 0)

@@ -6,7 +6,6 @@ the standard library and wasmer. Its own WASI is never used.
 
 from __future__ import annotations
 
-import ctypes
 import functools
 import os
 import threading
@@ -19,7 +18,7 @@ import wasmer
 import wasmer_compiler_cranelift
 
 from offchainvm.engine.binary import FunctionType
-from offchainvm.engine.confine import HOST_STACK_BYTES
+from offchainvm.engine.confine import HOST_STACK_BYTES, one_heap
 from offchainvm.engine.counting import TICK_TYPE, SliceCounter
 from offchainvm.engine.hosted import MEMORY, START, hosted, memory_pages
 from offchainvm.engine.limits import Limits
@@ -43,7 +42,6 @@ _TRAPS = {
     "indirect call type mismatch": "bad_signature",
     "call stack exhausted": "stack_overflow",
 }
-_ARENAS_MAX = -8  # mallopt(3), M_ARENA_MAX
 # Two empty functions: of more than one, its thread compiles them, and so has begun when they are compiled.
 _TWO_FUNCTIONS = bytes.fromhex("0061736d01000000 01 04 01600000 03 03 020000 0a 07 02 02000b 02000b")
 # The compiler always starts threads of its own; one is enough.
@@ -75,11 +73,8 @@ def _why_invalid(untrusted_wasm: bytes) -> str:
 
 
 def in_child(work: Callable[[], None]) -> None:
-    """On the stack of a thread: of the first thread's, wasmer looks the bounds up in a file, which a guest's process may not open.
-
-    One heap for all threads, since the C library opens another file when it shrinks a thread's own.
-    """
-    ctypes.CDLL(None).mallopt(_ARENAS_MAX, 1)
+    """On the stack of a thread: of the first thread's, wasmer looks the bounds up in a file, which a guest's process may not open."""
+    one_heap()
     threading.stack_size(NATIVE_STACK_BYTES + HOST_STACK_BYTES)
     thread = threading.Thread(target=work)
     thread.start()

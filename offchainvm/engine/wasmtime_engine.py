@@ -18,7 +18,7 @@ from offchainvm.errors import ExecutionError, Status
 WASM_STACK_BYTES = 512 * 1024
 
 
-def make_engine(metering: str) -> wasmtime.Engine:
+def make_engine(metering: str, *, components: bool = False) -> wasmtime.Engine:
     """An engine with one thread, deterministic floats, fuel where that is the meter, and without the proposals that are not run here.
 
     Every change here counts ``identity.CONFIGURATION`` up.
@@ -33,8 +33,9 @@ def make_engine(metering: str) -> wasmtime.Engine:
     ffi.wasmtime_config_async_stack_size_set(config.ptr(), stack + HOST_STACK_BYTES)
     config.max_wasm_stack = stack
     for proposal in ("threads", "memory64", "multi_memory", "gc", "function_references", "exceptions", "relaxed_simd", "stack_switching",
-                     "custom_page_sizes", "wide_arithmetic", "component_model"):  # fmt: skip
+                     "custom_page_sizes", "wide_arithmetic"):  # fmt: skip
         setattr(config, f"wasm_{proposal}", False)
+    config.wasm_component_model = components
     return wasmtime.Engine(config)
 
 

@@ -111,6 +111,7 @@ class Settings(BaseModel):
     max_execution_seconds: int = setting(120, "Longest time that any request gets.", unit="seconds", roles=(B, M, C, E), ge=1, le=3600)
     wasm_runtime: Literal["wasmtime", "wasmer"] = setting("wasmtime", "Engine of executions: wasmtime or wasmer.", roles=(E,))
     wasmer_python: Folder | None = setting(None, "A Python 3.10 with wasmer, where this one has none.", roles=(E,))
+    wasm_components: bool = setting(True, "Run WASI preview 2 command components (wasmtime alone).", roles=(E,))
     metering: Literal["injected", "native"] = setting(
         "injected", "Who counts instructions: the module itself (injected) or the engine's own fuel (native).", roles=(E,)
     )

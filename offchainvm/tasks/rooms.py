@@ -70,6 +70,7 @@ def executor(settings: Settings) -> Executor:
         metering=settings.metering,
         engine=settings.wasm_runtime,
         wasmer_python=settings.wasmer_python,
+        components=settings.wasm_components,
     )
 
 

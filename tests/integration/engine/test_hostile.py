@@ -122,7 +122,6 @@ STATIC = {
     "64-bit memory": ('(module (memory i64 1) (func (export "_start")))', Status.UNSUPPORTED_FEATURE),
     "two memories": ('(module (memory 1) (memory 1) (func (export "_start")))', Status.UNSUPPORTED_FEATURE),
     "exceptions": ('(module (tag) (func (export "_start") (throw 0)))', Status.UNSUPPORTED_FEATURE),
-    "a component": (b"\0asm\x0d\0\1\0", Status.UNSUPPORTED_FEATURE),
     "an empty module": (b"\0asm\1\0\0\0", Status.LINK_ERROR),
     "no module at all": (b"MZ\x90", Status.INVALID_MODULE),
     "nothing": (b"", Status.INVALID_MODULE),

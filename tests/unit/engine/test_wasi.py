@@ -6,6 +6,7 @@ import struct
 import time
 
 import pytest
+import wasmtime
 
 from offchainvm.engine.wasi import (
     BADF,
@@ -14,6 +15,7 @@ from offchainvm.engine.wasi import (
     NOSYS,
     SIGNATURES,
     SUCCESS,
+    WASI_MODULE,
     BadPointer,
     DeadlinePassed,
     GuestExit,
@@ -183,3 +185,15 @@ def test_streams_are_ready_at_once(make, memory):
     memory.write(48, struct.pack("<QB7xIxxxxQQHxxxxxx", 8, 0, 1, 10**15, 0, 0))
     assert make().function("poll_oneoff")((0, 200, 2, 300)) == SUCCESS
     assert struct.unpack("<QHB", memory.read(200, 11)) == (7, 0, 1)
+
+
+def test_all_46_functions_of_preview_1_are_offered_with_the_types_of_wasmtimes_own() -> None:
+    assert len(SIGNATURES) == 46
+    engine = wasmtime.Engine()
+    linker, store = wasmtime.Linker(engine), wasmtime.Store(engine)
+    linker.define_wasi()
+    for name, signature in SIGNATURES.items():
+        found = linker.get(store, WASI_MODULE, name)
+        assert isinstance(found, wasmtime.Func), name
+        kind = found.type(store)
+        assert (tuple(map(str, kind.params)), tuple(map(str, kind.results))) == (signature.params, signature.results), name

@@ -58,6 +58,7 @@ OTHER_VALUES = {
     "MAX_EXECUTION_SECONDS": ("60", 60),
     "WASM_RUNTIME": ("wasmer", "wasmer"),
     "WASMER_PYTHON": ("/opt/py310/bin/python", Path("/opt/py310/bin/python")),
+    "WASM_COMPONENTS": ("false", False),
     "METERING": ("native", "native"),
     "WASM_CACHE_MAX_MB": ("16", 16),
     "RESOLVES_PER_TRANSACTION": ("1", 1),

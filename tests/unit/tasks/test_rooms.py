@@ -23,7 +23,8 @@ def configure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Configure:
         monkeypatch.setenv("STATE_DIR", str(tmp_path))
         for name, value in values.items():
             monkeypatch.setenv(name, value)
-        return load_only(["state_dir", "wasm_cache_max_mb", "wasm_runtime", "wasmer_python", "metering", "max_execution_seconds"])
+        names = ["state_dir", "wasm_cache_max_mb", "wasm_runtime", "wasmer_python", "wasm_components", "metering", "max_execution_seconds"]
+        return load_only(names)
 
     return configure
 

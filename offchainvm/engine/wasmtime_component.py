@@ -1,0 +1,182 @@
+"""One run of a command component (``wasi:cli/run``) with wasmtime's own WASI: no folder, no network, no environment but ours.
+
+wasmtime counts (native fuel); what its host functions do is not charged, and they look at no deadline: the time limit is
+kept by force alone. They run on a thread pool of their own, which is started before this process gives up its rights.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import functools
+import resource
+import time
+
+import wasmtime
+from wasmtime import _ffi as ffi
+from wasmtime import component
+
+from offchainvm.engine.component import ENTRY
+from offchainvm.engine.confine import one_heap
+from offchainvm.engine.guest import Job, Outcome, rust_asked_for
+from offchainvm.engine.limits import TABLE_ELEMENTS_MAX, Limits
+from offchainvm.engine.machine import StaleNativeCode, invalid
+from offchainvm.engine.wasmtime_engine import make_engine
+from offchainvm.errors import ExecutionError, Status
+
+_INSTANCES_MAX, _MEMORIES_MAX = 100, 4
+_ASKS_FOR_STDOUT = """(component
+  (import "wasi:io/streams@0.2.0" (instance $streams (export "output-stream" (type (sub resource)))))
+  (alias export $streams "output-stream" (type $stream))
+  (import "wasi:cli/stdout@0.2.0" (instance $stdout
+    (alias outer 1 $stream (type $outer)) (export "output-stream" (type $own (eq $outer)))
+    (export "get-stdout" (func (result (own $own))))))
+  (core func $get (canon lower (func $stdout "get-stdout")))
+  (core module $m (import "" "get" (func $get (result i32))) (func (export "run") (result i32) (drop (call $get)) (i32.const 0)))
+  (core instance $i (instantiate $m (with "" (instance (export "get" (func $get))))))
+  (func $run (result (result)) (canon lift (core func $i "run")))
+  (instance $exported (export "run" (func $run)))
+  (export "wasi:cli/run@0.2.0" (instance $exported)))"""
+
+
+@functools.cache
+def _engine() -> wasmtime.Engine:
+    return make_engine("native", components=True)
+
+
+def compile_component(untrusted_wasm: bytes) -> bytes:
+    """Native code of a component whose core modules are within the limits; only ever in a child with limits.
+
+    Raises:
+        ExecutionError: invalid_module, unsupported_feature, or link_error where it is no command.
+    """
+    try:
+        made = component.Component(_engine(), untrusted_wasm)
+    except wasmtime.WasmtimeError as error:
+        raise invalid(str(error)) from None
+    if _run_interface(made) is None:
+        raise ExecutionError(Status.LINK_ERROR, f"The component does not export {ENTRY}@0.2: only commands can be run.")
+    return bytes(made.serialize())
+
+
+def load_component(path: str) -> component.Component:
+    """A component from a file of native code that this worker made itself.
+
+    Raises:
+        StaleNativeCode: it was made by another version, configuration or processor.
+    """
+    try:
+        return component.Component.deserialize_file(_engine(), path)
+    except wasmtime.WasmtimeError:
+        raise StaleNativeCode from None
+
+
+def prepare(kind: str) -> None:
+    """Before a child gives up its rights; to run, wasmtime's WASI starts its threads, which it could not do later."""
+    if kind != "run":
+        return
+    one_heap()
+    ours = component.Component(_engine(), bytes(wasmtime.wat2wasm(_ASKS_FOR_STDOUT)))
+    limits = Limits(instructions=10_000, memory_bytes=1 << 20, wall_seconds=10)
+    _Command(ours, Job("", False, (), 0, b"", {}, limits)).run()
+
+
+def run_component(program: component.Component, job: Job, started: float) -> Outcome:
+    """Run to the end, whatever it is; ``peak_memory_bytes`` is what the whole process grew by."""
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    command = _Command(program, job)
+    outcome = command.run()
+    outcome.peak_memory_bytes = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024
+    outcome.wall_ms = (time.monotonic() - started) * 1000
+    return outcome
+
+
+def _run_interface(program: component.Component) -> str | None:
+    names = program.type.exports(_engine())
+    return next((name for name in names if name.startswith(f"{ENTRY}@0.2.")), None)
+
+
+class _Stream:
+    """What a guest writes, up to a limit; ``closing``: beyond that, writing fails."""
+
+    def __init__(self, limit: int, *, closing: bool) -> None:
+        self.data, self.truncated = bytearray(), False
+        self._limit, self._closing = limit, closing
+
+    def __call__(self, written: bytes) -> int:
+        taken = written[: self._limit - len(self.data)]
+        self.data += taken
+        self.truncated = self.truncated or len(taken) < len(written)
+        return -errno.EPIPE if self._closing and self.truncated else len(written)
+
+
+class _Command:
+    def __init__(self, program: component.Component, job: Job) -> None:
+        self._program, self._limits = program, job.limits
+        self._stdout = _Stream(job.limits.output_bytes, closing=True)
+        self._stderr = _Stream(job.limits.stderr_bytes, closing=False)
+        self._store = wasmtime.Store(_engine())
+        self._store.set_fuel(job.limits.instructions)
+        self._store.set_limits(
+            memory_size=job.limits.memory_bytes, table_elements=TABLE_ELEMENTS_MAX, instances=_INSTANCES_MAX, memories=_MEMORIES_MAX
+        )
+        wasi = wasmtime.WasiConfig()
+        wasi.env = list(job.environment.items())
+        stdin = ffi.wasm_byte_vec_t()
+        ffi.wasm_byte_vec_new(ctypes.byref(stdin), len(job.input), (ctypes.c_ubyte * len(job.input)).from_buffer_copy(job.input))
+        ffi.wasi_config_set_stdin_bytes(wasi.ptr(), ctypes.byref(stdin))
+        wasi.stdout_custom, wasi.stderr_custom = self._stdout, self._stderr
+        self._store.set_wasi(wasi)
+
+    def run(self) -> Outcome:
+        outcome = self._ending()
+        outcome.stdout, outcome.stdout_truncated = bytes(self._stdout.data), self._stdout.truncated
+        outcome.stderr, outcome.stderr_truncated = bytes(self._stderr.data), self._stderr.truncated
+        if self._stdout.truncated:
+            outcome.status, outcome.message = Status.OUTPUT_LIMIT, f"The output has more than {self._limits.output_bytes} bytes, the limit."
+        if outcome.status is Status.OUT_OF_FUEL:
+            outcome.instructions_used = self._limits.instructions
+        else:
+            outcome.instructions_used = self._limits.instructions - self._store.get_fuel()
+        return outcome
+
+    def _ending(self) -> Outcome:
+        try:
+            linker = component.Linker(_engine())
+            linker.add_wasip2()
+            instance = linker.instantiate(self._store, self._program)
+            interface = instance.get_export_index(self._store, _run_interface(self._program) or "")
+            index = instance.get_export_index(self._store, "run", interface)
+            function = instance.get_func(self._store, index) if index else None
+            return self._exit(1 if function is None or _is_error(function(self._store)) else 0)
+        except wasmtime.ExitTrap as trap:
+            return self._exit(trap.code)
+        except wasmtime.Trap as trap:
+            return self._failed(trap.trap_code.name.lower() if trap.trap_code else "unknown", str(trap))
+        except wasmtime.WasmtimeError as error:
+            return self._failed("unknown", str(error))
+
+    def _exit(self, code: int) -> Outcome:
+        if code == 0:
+            return Outcome(exit_code=0)
+        return Outcome(status=Status.GUEST_EXIT, message=f"The program exited with code {code}.", exit_code=code)
+
+    def _failed(self, code: str, text: str) -> Outcome:
+        limits = self._limits
+        if "all fuel consumed" in text:
+            return Outcome(status=Status.OUT_OF_FUEL, message=f"The program used all of its {limits.instructions} instructions.")
+        if "call stack exhausted" in text:
+            return Outcome(status=Status.STACK_OVERFLOW, message="The program's calls nest too deep.", instructions_exact=False)
+        if "memory minimum size" in text or rust_asked_for(self._stderr.data):
+            told = f"The program needed more than its {limits.memory_bytes} bytes of memory, and failed."
+            return Outcome(status=Status.MEMORY_LIMIT, message=told, instructions_exact=False)
+        if "wasm trap" in text:
+            last = text.strip().rpartition("wasm trap: ")[2][:200]
+            return Outcome(status=Status.TRAP, message=f"The program trapped: {last}.", trap=code, instructions_exact=False)
+        told = " ".join(text.split())[:300]
+        return Outcome(status=Status.LINK_ERROR, message=f"The component could not be started: {told}.")
+
+
+def _is_error(result: object) -> bool:
+    """``run`` answers ``result`` without values."""
+    return getattr(result, "tag", "ok") != "ok"

@@ -1,0 +1,112 @@
+"""Command components in wasmtime's own WASI: the same stdin, stdout and statuses, and nothing else of this host.
+
+``cat.component.wasm`` is CAT of test_abis.py as a component: ``wasm-tools component new --adapt`` (wasm-tools 1.262) with the command
+adapter of the crate wasi-preview1-component-adapter-provider 36 (Apache-2.0 WITH LLVM-exception), then ``wasm-tools strip --all``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import wasmtime
+
+from offchainvm.engine.base import ExecutionRequest, ExecutionResult, Limits
+from offchainvm.engine.limits import MIB
+from offchainvm.engine.supervisor import Supervisor
+from offchainvm.errors import Status
+
+CAT = (Path(__file__).parent / "cat.component.wasm").read_bytes()
+SLEEP = """
+  (import "wasi:io/poll@0.2.0" (instance $poll (export "pollable" (type $p (sub resource)))
+    (export "[method]pollable.block" (func (param "self" (borrow $p))))))
+  (alias export $poll "pollable" (type $pollable))
+  (import "wasi:clocks/monotonic-clock@0.2.0" (instance $clock
+    (alias outer 1 $pollable (type $outer)) (export "pollable" (type $own (eq $outer)))
+    (export "subscribe-duration" (func (param "when" u64) (result (own $own))))))
+  (core func $block (canon lower (func $poll "[method]pollable.block")))
+  (core func $wait (canon lower (func $clock "subscribe-duration")))
+  (core instance $host (export "block" (func $block)) (export "wait" (func $wait)))"""
+HOST = '(import "" "block" (func $block (param i32))) (import "" "wait" (func $wait (param i64) (result i32)))'
+
+
+def command(body: str, *, before: str = "", imports: str = "", more: str = "") -> bytes:
+    """A component whose run is this core function, which answers 0 (ok) or 1 (error)."""
+    given = '(with "" (instance $host))' if before else ""
+    core = f'(module $m {imports} {more} (func $run (export "run") (result i32) {body}))'
+    wat = f"""(component {before} (core {core[1:]} (core instance $i (instantiate $m {given}))
+      (func $run (result (result)) (canon lift (core func $i "run")))
+      (instance $exported (export "run" (func $run))) (export "wasi:cli/run@0.2.3" (instance $exported)))"""
+    return bytes(wasmtime.wat2wasm(wat))
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., ExecutionResult]]:
+    folder = tmp_path_factory.mktemp("components")
+    path = folder / "component.wasm"
+    with Supervisor(cache_folder=folder / "native", cache_max_bytes=64 * MIB) as supervisor:
+
+        def call(wasm: bytes, input: bytes = b"", *, wall_seconds: float = 5, instructions: int = 10**8, **more: int) -> ExecutionResult:
+            path.write_bytes(wasm)
+            limits = Limits(instructions=instructions, memory_bytes=16 * MIB, wall_seconds=wall_seconds, **more)
+            return supervisor.execute(path, ExecutionRequest(input, limits, {"NEAR_REQUEST_ID": "7"}))
+
+        yield call
+
+
+def test_a_component_reads_stdin_and_writes_both_streams(run):
+    found = [run(CAT, b"\0 some input of several reads") for _ in range(20)]
+    assert {(item.status, item.exit_code) for item in found} == {(Status.GUEST_EXIT, 1)}
+    assert {item.stdout for item in found} == {item.stderr for item in found} == {b"\0 some input of several reads"}
+    assert len({item.instructions_used for item in found}) == 1
+    assert all(item.instructions_exact for item in found)
+    assert {item.meter_version for item in found} == {f"wasmtime-{found[0].engine_version.partition('.')[0]}"}
+    ok = run(CAT, b"\0hello")
+    assert (ok.status, ok.stdout, ok.exit_code, ok.cache_hit) == (Status.OK, b"\0hello", 0, True)
+
+
+@pytest.mark.parametrize(
+    ("wasm", "status"),
+    [
+        (command("(i32.const 0)"), Status.OK),
+        (command("(i32.const 1)"), Status.GUEST_EXIT),
+        (command("(unreachable)"), Status.TRAP),
+        (command("(loop (br 0)) (i32.const 0)"), Status.OUT_OF_FUEL),
+        (command("(call $run)"), Status.STACK_OVERFLOW),
+        (command("(i32.const 0)", more="(memory 60000)"), Status.MEMORY_LIMIT),
+        (command("(i32.add (memory.grow (i32.const 6000)) (i32.const 1))", more="(memory 1)"), Status.OK),
+        (command("(i32.const 0)", more="(func (local i32) " + "(block " * 2000 + ")" * 2001), Status.MODULE_TOO_COMPLEX),
+        (bytes(wasmtime.wat2wasm("(component)")), Status.LINK_ERROR),
+        (CAT[:5000], Status.INVALID_MODULE),
+    ],
+)
+def test_every_end_of_a_component_has_its_status(run, wasm, status):
+    result = run(wasm)
+    assert result.status is status, result.message
+    assert bool(result.message) is (status is not Status.OK)
+    if status is Status.OUT_OF_FUEL:
+        assert (result.instructions_used, result.instructions_exact) == (10**8, True)
+
+
+def test_a_sleeping_component_is_stopped_at_its_time_by_force(run):
+    asleep = command("(call $block (call $wait (i64.const 3600000000000))) (i32.const 0)", before=SLEEP, imports=HOST)
+    result = run(asleep, wall_seconds=0.2)
+    assert (result.status, result.instructions_exact) == (Status.TIMEOUT, False)
+    short = command("(call $block (call $wait (i64.const 1000000))) (i32.const 0)", before=SLEEP, imports=HOST)
+    assert run(short).status is Status.OK
+
+
+def test_more_output_than_the_limit_is_output_limit(run):
+    result = run(CAT, b"\0" * 500, output_bytes=100)
+    assert (result.status, result.stdout, result.stdout_truncated) == (Status.OUTPUT_LIMIT, b"\0" * 100, True)
+
+
+def test_an_operator_may_refuse_components_and_wasmer_has_none(tmp_path, make_supervisor):
+    path = tmp_path / "component.wasm"
+    path.write_bytes(CAT)
+    request = ExecutionRequest(b"", Limits(instructions=1000, memory_bytes=MIB, wall_seconds=5))
+    refused = make_supervisor("native", tmp_path / "native", components=False).execute(path, request)
+    assert (refused.status, "WASM_COMPONENTS" in refused.message) == (Status.UNSUPPORTED_FEATURE, True)
+    elsewhere = make_supervisor("wasmer", tmp_path / "native").execute(path, request)
+    assert (elsewhere.status, "wasmer cannot run" in elsewhere.message) == (Status.UNSUPPORTED_FEATURE, True)
