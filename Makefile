@@ -75,6 +75,7 @@ image: $(STAMP) ## The worker's image, its packages fetched here because a build
 
 docs: $(STAMP) ## The pages that are written by programs
 	@$(RUN)/python docs/settings_page.py
+	@$(RUN)/python docs/metrics_page.py
 
 # With Python 3.11: uv asks near-api-py's ed25519 for its metadata by building it, and it does not build from 3.12 on.
 lock: $(VENV)/.lock-tools ## requirements.lock anew, from pyproject.toml (needs a Python 3.11 or 3.10)

@@ -16,7 +16,7 @@ from typing import Any
 
 from celery import Celery, signals
 
-from offchainvm import health, logs, notify
+from offchainvm import health, logs, metrics, notify
 from offchainvm.broker import VisibilityStep
 from offchainvm.errors import OffchainVMError, SettingsError
 from offchainvm.resolve_child import ResolveChild
@@ -94,6 +94,7 @@ def _start_worker(instance: Any, options: dict[str, Any], **_: Any) -> None:
     if instance.hostname == _default_node_name():
         instance.hostname = f"{'-'.join(role.value for role in roles)}@{common.node_name}"
     _refuse_shared_processes(_pool_name(options), roles)
+    metrics.pool.receive(metrics.apply)
     health.serve(common.metrics_port, name=instance.hostname)
     if Role.EXECUTE in roles and Role.RESOLVE not in roles:
         _start_resolve_child()
@@ -147,6 +148,11 @@ def _stop_worker(sender: Any, **_: Any) -> None:
     if _child.lost:
         sender.exitcode = 1  # a supervisor that restarts what failed must not take this for a stop that was asked for
     _child.stop()
+
+
+@signals.task_postrun.connect  # type: ignore[untyped-decorator]
+def _hand_over_metrics(**_: Any) -> None:
+    metrics.pool.flush()
 
 
 @signals.worker_process_init.connect  # type: ignore[untyped-decorator]

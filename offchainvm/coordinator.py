@@ -6,6 +6,7 @@ where the rate does not matter, over one ``requests`` session. Neither reads pro
 
 from __future__ import annotations
 
+import functools
 import json
 import random
 import socket
@@ -23,6 +24,7 @@ from pydantic import SecretStr
 from requests.adapters import HTTPAdapter
 from urllib3.connection import HTTPConnection
 
+from offchainvm import metrics
 from offchainvm.errors import Refused, TooLarge, Unauthorized, Unavailable
 from offchainvm.logs import get_logger
 from offchainvm.models import ExecutionReport, NewTask
@@ -68,6 +70,32 @@ class _CutOff(Unavailable):
 
 
 _CHECK_URL = "Check that API_BASE_URL names the Coordinator, and nothing in front of it."
+
+
+Send = Callable[..., _Reply]
+
+
+def _measured(send: Send) -> Send:
+    """Note how long a call took, by its route and what came of it."""
+
+    @functools.wraps(send)
+    def call(self: Coordinator, method: str, path: str, **options: Any) -> _Reply:
+        outcome, began = "unavailable", time.monotonic()
+        try:
+            reply = send(self, method, path, **options)
+            away = reply.status in (408, 429) or reply.status >= 500
+            outcome = "unavailable" if away else "ok" if reply.status < 300 or reply.status == 404 else "refused"
+            return reply
+        finally:
+            metrics.COORDINATOR_SECONDS.observe(time.monotonic() - began, route=_route(path), outcome=outcome)
+
+    return call
+
+
+def _route(path: str) -> str:
+    """The path without what it names: ``tasks/poll``, ``wasm``."""
+    route = "/".join(path.partition("?")[0].split("/")[1:3])
+    return route if route in metrics.COORDINATOR_SECONDS.labels["route"] else route.partition("/")[0]
 
 
 class Coordinator:
@@ -165,6 +193,7 @@ class Coordinator:
     def _headers(self) -> dict[str, str]:
         return {"Authorization": f"Bearer {self._token.get_secret_value()}"}
 
+    @_measured
     def _hot(self, method: str, path: str, *, body: bytes | None = None, read_seconds: float = READ_SECONDS) -> _Reply:
         headers = self._headers() if body is None else {**self._headers(), "Content-Type": "application/json"}
         url, timeout = self._base_url + path, _timeout(read_seconds)
@@ -176,6 +205,7 @@ class Coordinator:
             raise self._unreachable(error) from error
         return _Reply(reply.status, reply.data, reply.headers)
 
+    @_measured
     def _sent(self, method: str, path: str, *, body_bytes: int = 0, max_bytes: int = 0, **content: Any) -> _Reply:
         try:
             with self._session.request(

@@ -1,5 +1,7 @@
 """Is this process alive, and can it work: a liveness file, and an HTTP server where METRICS_PORT names a port.
 
+The server shows the process' metrics too, at ``/metrics``.
+
 *Live* means the process' own loop turned lately (else: restart it). *Ready* means that what it needs answers (else:
 wait, the remedy is elsewhere); each check is named. Without HTTP, ``python -m offchainvm.health`` judges the liveness
 files of this host's user, as a container's health check does.
@@ -20,7 +22,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-from offchainvm import notify
+from offchainvm import metrics, notify
 from offchainvm.errors import OffchainVMError
 from offchainvm.logs import get_logger
 
@@ -109,7 +111,7 @@ def _run(name: str, check: Callable[[], object]) -> CheckResult:
 
 
 class HealthServer:
-    """``/health/live`` and ``/health/ready`` on one port: 200 or 503, and JSON with each check."""
+    """``/health/live`` and ``/health/ready`` on one port: 200 or 503, and JSON with each check; ``/metrics``: Prometheus' text."""
 
     def __init__(self, port: int, *, name: str) -> None:
         handler = type("Handler", (_Handler,), {"process_name": name})
@@ -148,9 +150,12 @@ class _Handler(BaseHTTPRequestHandler):
     timeout = _REQUEST_SECONDS
 
     def do_GET(self) -> None:
-        probe = {"/health/live": live, "/health/ready": ready}.get(self.path.partition("?")[0])
+        path = self.path.partition("?")[0]
+        if path == "/metrics":
+            return self._send(200, *metrics.exposition())
+        probe = {"/health/live": live, "/health/ready": ready}.get(path)
         if probe is None:
-            return self._answer(404, {"error": "There are /health/live and /health/ready."})
+            return self._answer(404, {"error": "There are /health/live, /health/ready and /metrics."})
         results = probe()
         ok = all(result.ok for result in results)
         body = {"process": self.process_name, "ok": ok, "checks": [vars(result) for result in results]}
@@ -159,9 +164,11 @@ class _Handler(BaseHTTPRequestHandler):
     do_HEAD = do_GET  # noqa: N815 -- the name that http.server looks for
 
     def _answer(self, status: int, body: dict[str, Any]) -> None:
-        text = json.dumps(body).encode()
+        self._send(status, json.dumps(body).encode(), "application/json")
+
+    def _send(self, status: int, text: bytes, content_type: str) -> None:
         self.send_response(status)
-        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Type", content_type)
         self.send_header("Content-Length", str(len(text)))
         self.end_headers()
         if self.command != "HEAD":

@@ -303,6 +303,15 @@ def _try_lock(path: Path) -> int | None:
     return descriptor
 
 
+def size_bytes(folder: Path, role: str) -> int:
+    """Size of all journals of a role below ``folder``, those of other processes included."""
+    sizes = 0
+    for file in folder.glob(f"{role}.*/journal.log"):
+        with suppress(OSError):  # its process just closed it
+            sizes += file.stat().st_size
+    return sizes
+
+
 @contextmanager
 def _locked(path: Path) -> Iterator[None]:
     """Hold a lock for a moment: folders come and go under it."""

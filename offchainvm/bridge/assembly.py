@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from redis import Redis
 
-from offchainvm import health
+from offchainvm import health, metrics
 from offchainvm.bridge.admission import Admission, LimitPolicy
 from offchainvm.bridge.announcer import Announcer
 from offchainvm.bridge.evidence import Coroner
@@ -14,6 +14,7 @@ from offchainvm.bridge.head import Head
 from offchainvm.bridge.intake import Intake
 from offchainvm.bridge.monitor import Monitor, Subject
 from offchainvm.bridge.poller import Backlog, Poller
+from offchainvm.bridge.readings import FleetReadings, monitor_readings
 from offchainvm.bridge.reconciler import Keeper, Reconciliation, Uptime
 from offchainvm.bridge.relay import Relay, open_broker
 from offchainvm.bridge.reporter import Reporter
@@ -30,7 +31,7 @@ from offchainvm.jobs.reconcile import Reconciler
 from offchainvm.jobs.reports import Reports
 from offchainvm.jobs.resolves import Resolves
 from offchainvm.jobs.store import JobStore
-from offchainvm.journal import Journal
+from offchainvm.journal import Journal, size_bytes
 from offchainvm.models import ResourceLimits
 from offchainvm.near.blocks import BlockService
 from offchainvm.near.heights import height_sources, newest_height
@@ -68,6 +69,7 @@ class Bridge:
             published=open_broker().published,
             intake=self._intake,
         )
+        metrics.add_source("fleet", self._readings().read)
         parts = [
             Part("keeper", Keeper(self._intake).run),
             *self._pollers(),
@@ -99,6 +101,16 @@ class Bridge:
         grace_seconds = poller.longest_poll_seconds + POLL_MARGIN_SECONDS
         count = self._settings.poll_concurrency
         return [Part(f"poller-{number}", poller.run, intake=True, grace_seconds=grace_seconds) for number in range(1, count + 1)]
+
+    def _readings(self) -> FleetReadings:
+        operator_id, journals = self._settings.operator_account_id, self._settings.state_dir.expanduser() / "journal"
+        return FleetReadings(
+            redis=self._redis,
+            rpc=self._rpc,
+            operator_id=operator_id,
+            contract_id=self._settings.offchainvm_contract_id,
+            journal_bytes=lambda: size_bytes(journals, "bridge"),
+        )
 
     def _settler(self, reporter: Reporter) -> Settler:
         operator_id, resolves = self._settings.operator_account_id, Resolves(self._redis)
@@ -157,6 +169,7 @@ def event_monitor(
 
 def _monitor_part(monitor: Monitor) -> Part:
     health.add_check("event monitor", monitor.check)
+    metrics.add_source("monitor", lambda: monitor_readings(monitor))
     return Part("monitor", monitor.run, intake=True, grace_seconds=20.0)
 
 

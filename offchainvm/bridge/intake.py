@@ -12,6 +12,7 @@ import time
 from dataclasses import dataclass
 from enum import Enum
 
+from offchainvm import metrics
 from offchainvm.bridge.admission import Admission
 from offchainvm.bridge.link import Link
 from offchainvm.errors import RejectedTask, Unavailable
@@ -71,7 +72,9 @@ class Intake:
         self._in_hand.add(key)
         try:
             self._keep(key, untrusted_task)
-            return self._bring_in(key, untrusted_task)
+            taken = self._bring_in(key, untrusted_task)
+            metrics.TASKS_POLLED.add(outcome=taken.value)
+            return taken
         finally:
             self._in_hand.discard(key)
 

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 
+from offchainvm import metrics
 from offchainvm.bridge.intake import Intake
 from offchainvm.bridge.link import Link, turns
 from offchainvm.jobs.reconcile import Reconciler
@@ -63,6 +64,8 @@ class Reconciliation:
         """
         observed_seconds = self._uptime.observed_seconds()
         done = self._reconciler.run(observed_seconds=observed_seconds, lease_seconds=LEASE_SECONDS, published=self._published())
+        metrics.DEATHS.add(done.deaths)
+        metrics.REPUBLISHED.add(done.republished)
         if done.deaths or done.republished or done.promoted or done.rows_returned:
             log.warning(
                 "jobs put right",

@@ -19,6 +19,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
+from offchainvm import metrics
 from offchainvm.bridge.evidence import ABSENT, Coroner, Evidence
 from offchainvm.bridge.link import Link, turns
 from offchainvm.bridge.pace import Pace
@@ -253,8 +254,9 @@ class Settler:
 
     def _settle(self, flight: Transaction, watch: _Watch, outcome: TransactionOutcome) -> None:
         rows = self._verdicts.of(flight, outcome)
-        if rows is None or not self._resolves.settle(flight.hash, rows):
+        if rows is None or not self._resolves.settle(flight.hash, rows, burnt_yocto=outcome.burnt_yocto):
             return
+        metrics.TRANSACTIONS.add(outcome=outcome.state.value)
         self._on_settled()
         if watch.aboard:
             self._until_final.found(time.monotonic() - watch.since, looks=watch.looks)
@@ -269,6 +271,7 @@ class Settler:
 
     def _bury(self, flight: Transaction, evidence: Evidence) -> None:
         if self._resolves.dead(flight.hash, evidence.attempts):
+            metrics.TRANSACTIONS.add(outcome="dead")
             log.warning(
                 "transaction cannot land any more; its jobs wait for another",
                 action="transaction_dead",
@@ -306,6 +309,7 @@ class Settler:
             # Else every transaction in flight would wait for the same time-out, one after the other.
             self._sending_rests_until = time.monotonic() + self._chain.down(error)
             return
+        metrics.TRANSACTIONS.add(outcome="sent_again")
         log.info("the same transaction sent again", action="send_again", transaction=flight.hash, attempt=attempt)
 
     def _raise_floor(self, flight: Transaction, outcome: TransactionOutcome) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 
 from redis import Redis
 
+from offchainvm.jobs.overview import YOCTO_A_UNIT
 from offchainvm.jobs.record import fixed_text, parse_report
 from offchainvm.jobs.rows import Row, RowOutcome, Transaction
 from offchainvm.jobs.server import Server, key, milliseconds, new_token, plain, reaching_redis, text
@@ -76,10 +77,13 @@ class Resolves:
         """Call it before each sending: the number of sendings begun, or 0 when it is not in flight any more (then send nothing)."""
         return int(self._server.run("attempted", hash))
 
-    def settle(self, hash: str, outcomes: Sequence[RowOutcome], *, token: str | None = None) -> bool:
-        """End a transaction whose outcome is final, one outcome an action; False when it was not in flight any more."""
+    def settle(self, hash: str, outcomes: Sequence[RowOutcome], *, burnt_yocto: int = 0, token: str | None = None) -> bool:
+        """End a transaction whose outcome is final, one outcome an action; False when it was not in flight any more.
+
+        ``burnt_yocto``: the tokens it cost, for ``Overview.spent``.
+        """
         pairs = [part for one in outcomes for part in ("" if one.verdict is None else one.verdict.value, plain(one.error or ""))]
-        answer = int(self._server.run("settle", token or new_token(), hash, *pairs))
+        answer = int(self._server.run("settle", token or new_token(), hash, burnt_yocto // YOCTO_A_UNIT, *pairs))
         if answer < 0:
             raise ValueError(f"{len(outcomes)} outcomes for a transaction with another number of actions")
         return bool(answer)

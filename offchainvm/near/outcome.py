@@ -99,6 +99,8 @@ class TransactionOutcome:
     text: str = ""
     """The chain's own words, at most 500 characters."""
     gas_burnt: int = 0
+    burnt_yocto: int = 0
+    """Tokens that its signer paid for that gas."""
     block_hash: str = ""
     """Block of the transaction, where it is known."""
 
@@ -182,8 +184,9 @@ def _short(value: Any) -> str:
 
 
 def _place_of(result: dict[str, Any]) -> dict[str, Any]:
-    """Block and gas of an answer; whatever is not there counts as nothing."""
+    """Block, gas and cost of an answer; whatever is not there counts as nothing."""
     first = result.get("transaction_outcome")
     outcomes = [first, *(result.get("receipts_outcome") or ())]
-    gas = sum(int(outcome["outcome"].get("gas_burnt", 0)) for outcome in outcomes if isinstance(outcome, dict) and "outcome" in outcome)
-    return {"gas_burnt": gas, "block_hash": str(first.get("block_hash", "")) if isinstance(first, dict) else ""}
+    known = [outcome["outcome"] for outcome in outcomes if isinstance(outcome, dict) and "outcome" in outcome]
+    gas, burnt = (sum(int(outcome.get(name, 0)) for outcome in known) for name in ("gas_burnt", "tokens_burnt"))
+    return {"gas_burnt": gas, "burnt_yocto": burnt, "block_hash": str(first.get("block_hash", "")) if isinstance(first, dict) else ""}

@@ -16,7 +16,8 @@ from urllib.parse import urlsplit
 import urllib3
 from urllib3.exceptions import HTTPError
 
-from offchainvm.near.rpc_answers import RpcTimeout, RpcUnavailable, error_of
+from offchainvm import metrics
+from offchainvm.near.rpc_answers import RpcRefused, RpcTimeout, RpcUnavailable, error_of
 
 _JSON = {"Content-Type": "application/json"}
 _PAUSE_SECONDS = 1.0
@@ -110,14 +111,22 @@ class Endpoint:
         """
         if left := self._gate.seconds_left():
             raise RpcUnavailable(self.name, f"{method}: asked us to wait (HTTP 429)", retry_after_seconds=left)
+        outcome, began = "ok", time.monotonic()
         try:
             return self._asked(method, body)
+        except RpcRefused:
+            outcome = "refused"
+            raise
         except RpcTimeout:
+            outcome = "timeout"
             raise
         except RpcUnavailable as error:
+            outcome = "unavailable"
             wished = error.retry_after_seconds
             self.resting_until = time.monotonic() + (self._rest_seconds if wished is None else wished)
             raise
+        finally:
+            metrics.RPC_SECONDS.observe(time.monotonic() - began, method=method, outcome=outcome)
 
     def _asked(self, method: str, body: bytes) -> dict[str, Any]:
         try:

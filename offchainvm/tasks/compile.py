@@ -9,9 +9,9 @@ import functools
 import time
 from typing import Any
 
-from offchainvm import logs
+from offchainvm import logs, metrics
 from offchainvm.app import app
-from offchainvm.compiler.base import Builder, BuildEvent, BuildRequest
+from offchainvm.compiler.base import Builder, BuildEvent, BuildRequest, BuiltModule
 from offchainvm.compiler.build import SandboxBuilder
 from offchainvm.compiler.limits import BuildLimits
 from offchainvm.compiler.reaper import Reaper
@@ -65,9 +65,11 @@ class CompileWork:
         key = source_key(job.source.repo, commit_sha, job.source.build_target)
         cached = None if job.rebuild else self._cached(key)
         if cached is not None:
+            metrics.BUILDS.add(outcome="cached")
             return ToExecute(source_key=key, commit_sha=commit_sha, module_sha256=cached.sha256, module_size=cached.size)
         entered = self._flight.enter(claim, key)
         if isinstance(entered, Parked):
+            metrics.BUILDS.add(outcome="shared")
             log.info("Another worker builds this source; the job is parked.", action="park_job", source_key=key)
             return None
         if isinstance(entered, Failed):
@@ -88,15 +90,24 @@ class CompileWork:
         lock_key = f"compile:{source.repo}:{source.ref}"
         self._lock_against_other_fleets(job, key, lock_key)
         try:
-            built = self._builder.build(
-                BuildRequest(source=source, commit_sha=commit_sha, limits=self._limits, require_lockfile=self._require_lockfile),
-                on_event=_log_event,
-            )
+            built = self._built(BuildRequest(source, commit_sha, self._limits, require_lockfile=self._require_lockfile))
             self._modules.put(key, built.wasm)  # an execute worker on this host need not download it
             self._upload(key, source.repo, commit_sha, built.wasm)
         finally:
             self._release(key, lock_key)
         return ToExecute(source_key=key, commit_sha=commit_sha, module_sha256=built.sha256, module_size=built.size)
+
+    def _built(self, request: BuildRequest) -> BuiltModule:
+        outcome, began = BuildCode.SANDBOX_ERROR.value, time.monotonic()
+        try:
+            built, outcome = self._builder.build(request, on_event=_log_event), "made"
+        except BuildError as error:
+            outcome = error.code
+            raise
+        finally:
+            metrics.BUILDS.add(outcome=outcome)
+            metrics.BUILD_SECONDS.observe(time.monotonic() - began)
+        return built
 
     def _lock_against_other_fleets(self, job: Job, key: str, lock_key: str) -> None:
         """Waits for another operator's build, outside the pool slot. Advisory: never a reason to fail a job."""

@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from offchainvm import health, logs
+from offchainvm import health, logs, metrics
 from offchainvm.app import app
 from offchainvm.engine import probe
 from offchainvm.engine.base import Cancellation, ExecutionRequest, ExecutionResult, Executor
@@ -50,6 +50,7 @@ class ExecuteWork:
             return self._to_compile(job, error)
         request = ExecutionRequest(input=self._input_of(job).encode(), limits=_limits_of(job), environment=self._chain.environment_of(job))
         result = self._executor.execute(module.path, request, cancellation=cancellation)
+        _count(result)
         if result.status is Status.CANCELLED:
             return None
         return _answer(job, result)
@@ -140,6 +141,13 @@ def _limits_of(job: Job) -> Limits:
     return Limits(
         instructions=limits.max_instructions, memory_bytes=limits.max_memory_mb * MIB, wall_seconds=float(limits.max_execution_seconds)
     )
+
+
+def _count(result: ExecutionResult) -> None:
+    metrics.EXECUTIONS.add(status=result.status.value)
+    metrics.EXECUTION_SECONDS.observe(result.wall_ms / 1000)
+    metrics.EXECUTION_INSTRUCTIONS.observe(result.instructions_used)
+    metrics.EXECUTION_MEMORY_BYTES.observe(result.peak_memory_bytes)
 
 
 def _answer(job: Job, result: ExecutionResult) -> ToResolve:

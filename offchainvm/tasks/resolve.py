@@ -19,12 +19,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from offchainvm import logs
+from offchainvm import logs, metrics
 from offchainvm.app import app
 from offchainvm.errors import Refused, Unavailable
 from offchainvm.jobs.resolves import Resolves
 from offchainvm.jobs.rows import Row, Transaction, journal_body, parse_journal_body
-from offchainvm.journal import Journal
+from offchainvm.journal import Journal, size_bytes
 from offchainvm.near.keyring import Keyring, KeyUnfit, check_gas
 from offchainvm.near.nonces import KeyBusy, KeyHeld, KeyLease, LeaseLost, NonceAhead, Nonces
 from offchainvm.near.rpc import RecentBlock, Rpc
@@ -129,6 +129,7 @@ class Submitter:
             raise
         for transaction, group in signed:
             if self._resolves.store(transaction, group):
+                metrics.TRANSACTIONS.add(outcome="signed")
                 self._send(transaction)
             else:
                 log.warning("A take ran out before its transaction was stored; nothing was sent.", action="drop_transaction")
@@ -164,9 +165,11 @@ class Submitter:
             self._rpc.send_tx(transaction.signed)
         except (Unavailable, Refused) as error:
             self._chain_away = True
+            metrics.TRANSACTIONS.add(outcome="unsent")
             sentence = "A transaction could not be sent; the settler sends it."
             log.warning(sentence, action="leave_to_settler", transaction=transaction.hash, error=str(error))
         else:
+            metrics.TRANSACTIONS.add(outcome="sent")
             log.info("A resolve was sent.", action="send_resolve", transaction=transaction.hash, data_ids=transaction.data_ids)
 
     def _restore_after_redis(self) -> None:
@@ -206,6 +209,8 @@ def prepare(_app: Any, settings: Settings) -> None:
         SettingsError: a key cannot be read, or the chain allows less gas.
     """
     operator_keys(settings.operator_keys)
+    journals = rooms.state_dir(settings) / "journal"
+    metrics.add_source("journal", lambda: {metrics.JOURNAL_BYTES: {("resolve",): size_bytes(journals, "resolve")}})
     resolve_waiting.time_limit = HARD_LIMIT_SECONDS
     try:
         limits = rooms.rpc(settings).protocol_config()

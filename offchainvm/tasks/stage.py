@@ -22,9 +22,9 @@ from typing import Any, Protocol
 
 from pydantic import ValidationError
 
-from offchainvm import logs
+from offchainvm import logs, metrics
 from offchainvm.errors import NEVER, BuildError, JobCode, JobError, Unauthorized, Unavailable
-from offchainvm.jobs.record import LEASE_SECONDS, Claim, Job, Stage, ToResolve, Transition
+from offchainvm.jobs.record import LEASE_SECONDS, Claim, Job, Stage, ToCompile, ToResolve, Transition
 from offchainvm.jobs.server import new_token
 from offchainvm.jobs.store import JobStore
 from offchainvm.models import ExecutionReport, ExecutionResponse, Wire
@@ -94,9 +94,23 @@ class StageRunner:
             return
         keeping = self._keeper.keeping(claim, on_slow=on_slow, on_lost=lambda: self._on_lost(claim))
         with logs.bound(data_id=data_id, request_id=claim.job.request_id, stage=self._stage.value), keeping:
-            step = self._next_step(claim)
-            if step is not None and not self._commit(claim, step):
-                log.warning("Another worker has this job by now; this result is dropped.", action="fence_out")
+            began = time.monotonic()
+            outcome = self._work_and_commit(claim)
+            metrics.STAGE_RUNS.add(stage=self._stage.value, outcome=outcome)
+            metrics.STAGE_SECONDS.observe(time.monotonic() - began, stage=self._stage.value)
+
+    def _work_and_commit(self, claim: Claim) -> str:
+        """How the claim ended, as ``metrics.STAGE_RUNS`` names it."""
+        step = self._next_step(claim)
+        if step is None:
+            return "left"
+        if not self._commit(claim, step):
+            log.warning("Another worker has this job by now; this result is dropped.", action="fence_out")
+            return "fenced_out"
+        if isinstance(step, ToResolve):
+            metrics.ANSWER_SECONDS.observe(max(0.0, time.time() - claim.job.accepted_at))
+            return "done" if step.response.success else "failed"
+        return "rebuild" if isinstance(step, ToCompile) else "done"
 
     def _commit(self, claim: Claim, step: Transition) -> bool:
         token = new_token()
@@ -104,6 +118,7 @@ class StageRunner:
 
     def _put_back(self, claim: Claim, *, delay_seconds: float, note: str, counted: bool) -> None:
         # Given up, its lease would run out, and a healthy job would be one death nearer to poison.
+        metrics.STAGE_REPEATS.add(stage=self._stage.value, why="failure" if counted else "service_away")
         token = new_token()
         _outlasting_redis(lambda: self._store.put_back(claim, delay_seconds=delay_seconds, note=note, counted=counted, token=token))
 
@@ -133,6 +148,7 @@ class StageRunner:
             log.warning("A stage failed and is repeated.", action="retry_stage", code=error.code, attempt=claim.job.attempt)
             self._put_back(claim, delay_seconds=error.retry.delay_seconds, note=error.text, counted=True)
             return None
+        metrics.JOBS_FAILED.add(stage=self._stage.value, code=error.code)
         log.info("A job failed.", action="fail_job", code=error.code, error=error.sentence)
         return failure(claim.job, error)
 

@@ -107,7 +107,7 @@ class FakeResolves:
         self.flights[hash] = replace(self.flights[hash], attempts=self.flights[hash].attempts + 1)
         return self.flights[hash].attempts
 
-    def settle(self, hash: str, outcomes: list[RowOutcome]) -> bool:
+    def settle(self, hash: str, outcomes: list[RowOutcome], *, burnt_yocto: int = 0) -> bool:
         self.settled[hash] = outcomes
         return self.flights.pop(hash, None) is not None
 

@@ -27,6 +27,9 @@
 -- ovm:outbox          stream  v, stage, ids, attempt;  ovm:outbox:aside stream: not publishable
 -- ovm:reports         zset    by due time;  ovm:report:ID hash: kind, report, error, tries
 -- ovm:settled         zset    settled jobs by the end of their retention
+-- ovm:totals          hash    since ever: jobs by verdict; spent (10^12 yoctoNEAR); charged: answers, millions (of instructions), mib, seconds
+-- ovm:spent:DAY       string  the same `spent` of one day since 1970
+-- ovm:lost:NODE       list    JSON [at, stage, id]: claims of that node that ended in nothing, the newest 20
 -- ovm:call:TOKEN      string  the answer given to this call
 local P = 'ovm:'
 local CLOCK = redis.call('TIME')

@@ -2,6 +2,7 @@
 -- No token: what one run put right the next does not find.
 -- ARGV: 1 batch, 2 '1' when leases may be judged.   Returns JSON [deaths, rows returned, promoted].
 -- Needs: builds rows
+local LOST_SECONDS = 86400
 local batch, judge = tonumber(ARGV[1]), ARGV[2] == '1'
 local deaths, returned, promoted = 0, 0, 0
 local function overdue(name)
@@ -20,6 +21,10 @@ for _, id in ipairs(overdue('running')) do
     end
     redis.call('HINCRBY', job(id), 'deaths', 1)
     note(id, now[2], 'died', now[4])
+    local lost = P .. 'lost:' .. string.gsub(now[4] or '', ':%d+$', '')
+    redis.call('LPUSH', lost, cjson.encode({ NOW, now[2], id }))
+    redis.call('LTRIM', lost, 0, 19)
+    redis.call('EXPIRE', lost, LOST_SECONDS)
     enqueue(id, now[2], 0)
     if now[2] == 'compile' and source_key then leave_build(id, source_key) end
     deaths = deaths + 1

@@ -2,6 +2,18 @@
 local TOMB_SECONDS = 30 * 86400
 local KEEP_SECONDS = 259200 -- for a record that came back from a journal
 local BATCH_MS = 60000
+local function total(name, more) redis.call('HINCRBY', P .. 'totals', name, string.format('%.0f', more)) end
+
+-- What the contract charges for, in the units of its prices: an answer it took, and what a successful one used.
+local function charge(response)
+  total('answers', 1)
+  local known, values = pcall(cjson.decode, response or '')
+  if not known or type(values) ~= 'table' or not values.success or type(values.resources_used) ~= 'table' then return end
+  local used = values.resources_used
+  total('millions', math.floor((used.instructions or 0) / 1000000))
+  total('mib', math.floor((used.memory_bytes or 0) / 1048576))
+  total('seconds', used.time_seconds or 0)
+end
 
 local function words(text)
   local list = {}
@@ -33,8 +45,10 @@ local function release(id, hash)
 end
 
 local function settle_job(id, verdict, hash, err)
-  local now = get(id, 'fixed', 'report', 'brief', 'state', 'row', 'request_id', 'tx', 'keep')
+  local now = get(id, 'fixed', 'report', 'brief', 'state', 'row', 'request_id', 'tx', 'keep', 'response')
   if not now[1] or now[4] == 'settled' then return end
+  total(verdict, 1)
+  if verdict == 'accepted' then charge(now[9]) end
   if now[4] ~= 'resolving' or now[5] ~= 'signed' then unindex(id) end
   if hash == '' then hash = now[7] or '' end
   local retention = tonumber(now[8] or KEEP_SECONDS)

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from offchainvm import health
+from offchainvm import __version__, health
 from offchainvm.errors import Unavailable
 
 
@@ -66,3 +66,13 @@ def test_head_has_no_body_and_other_paths_are_told(server: health.HealthServer) 
 
 def test_a_port_that_is_taken_ends_nothing(server: health.HealthServer) -> None:
     assert health.serve(server.port, name="second") is None
+
+
+def test_metrics_are_on_the_same_port_as_text_of_prometheus(server: health.HealthServer) -> None:
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=10)
+    connection.request("GET", "/metrics")
+    answer = connection.getresponse()
+    text = answer.read().decode()
+    connection.close()
+    assert answer.headers["Content-Type"].startswith("text/plain; version=")
+    assert f'offchainvm_info{{version="{__version__}"}} 1.0' in text
