@@ -45,17 +45,17 @@ def isolate(*, parent: int) -> None:
     _lower(resource.RLIMIT_FSIZE, 0)
     _lower(resource.RLIMIT_CORE, 0)
     _lower(resource.RLIMIT_NOFILE, _DESCRIPTORS_MAX)
-    _lower(resource.RLIMIT_NPROC, _PROCESSES_MAX)
 
 
 def limit_resources(*, data_bytes: int, cpu_seconds: int) -> None:
-    """Limit memory and processor time of this process, for ever.
+    """Limit memory, processor time and processes of this process, for ever: the threads that it needs it has by now.
 
     Address space is not limited: each linear memory reserves 4 GiB of it. ``data_bytes`` is what the process may hold
     beyond what it holds now.
     """
     _lower(resource.RLIMIT_DATA, private_bytes() + data_bytes)
     _lower(resource.RLIMIT_CPU, cpu_seconds)
+    _lower(resource.RLIMIT_NPROC, _PROCESSES_MAX)
 
 
 def _lower(what: int, value: int) -> None:

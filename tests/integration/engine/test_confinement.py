@@ -31,11 +31,12 @@ import ctypes, json, os, sys
 sys.path.insert(0, sys.argv[1])
 from offchainvm.engine import confine, system_calls
 call, first, ended = ctypes.CDLL(None).syscall, eval(sys.argv[3]), {}
+more = {"but_for_components": True} if sys.argv[4] == "components" else {}
 for number in json.loads(sys.argv[2]):
     child = os.fork()
     if child == 0:
         confine.isolate(parent=os.getppid())
-        os._exit(9 if not system_calls.forbid_other_calls() else call(ctypes.c_long(number), first(), 0, 0, 0, 0, 0) & 0)
+        os._exit(9 if not system_calls.forbid_other_calls(**more) else call(ctypes.c_long(number), first(), 0, 0, 0, 0, 0) & 0)
     ended[number] = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 print(json.dumps(ended))
 """
@@ -58,21 +59,23 @@ def answer_of(script: str, *arguments: str) -> Any:
     return json.loads(made.stdout)
 
 
-def endings(numbers: list[int], *, first: str = "lambda: -1") -> set[int]:
+def endings(numbers: list[int], kind: str, *, first: str = "lambda: -1") -> set[int]:
     """How the processes ended that made one call each, with this first argument."""
-    return set(answer_of(EVERY_CALL, json.dumps(numbers), first).values())
+    return set(answer_of(EVERY_CALL, json.dumps(numbers), first, kind).values())
 
 
-def test_every_system_call_but_those_of_the_table_ends_the_process():
-    known = system_calls._NUMBERS[platform.machine()]
+@pytest.mark.parametrize("kind", ["modules", "components"])
+def test_every_system_call_but_those_of_the_table_ends_the_process(kind):
+    more = system_calls._FOR_COMPONENTS[platform.machine()] if kind == "components" else {}
+    known = {**system_calls._NUMBERS[platform.machine()], **more}
     allowed = {*known.values(), system_calls._IOCTL[platform.machine()], *PAST_EVERY_FILTER}
     others = [number for number in range(470) if number not in allowed]
-    assert endings([*others, *(X32_BIT | number for number in (0, 1, 2, 59))]) == {-signal.SIGSYS}
+    assert endings([*others, *(X32_BIT | number for number in (0, 1, 2, 59))], kind) == {-signal.SIGSYS}
     signal_itself = [system_calls._TGKILL[platform.machine()]]
-    assert endings(signal_itself, first="os.getppid") == {-signal.SIGSYS}
-    assert endings(signal_itself, first="os.getpid") == {0}
+    assert endings(signal_itself, kind, first="os.getppid") == {-signal.SIGSYS}
+    assert endings(signal_itself, kind, first="os.getpid") == {0}
     harmless = [known[name] for name in ("write", "close", "munmap", "sched_yield", "getrandom")]
-    assert endings([*harmless, system_calls._IOCTL[platform.machine()]]) == {0}
+    assert endings([*harmless, system_calls._IOCTL[platform.machine()]], kind) == {0}
 
 
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="the machine code of this break-out is of x86-64")
@@ -110,3 +113,27 @@ def test_what_the_kernel_does_not_promise_here_is_told(monkeypatch):
 
 def test_the_probe_finds_each_way_that_is_not_closed():
     assert answer_of(NOTHING_CLOSED) == list(probe._ESCAPES)
+
+
+# As a user who is not root, whom alone the kernel holds to a limit of processes.
+THREADS_IN_TIME = """
+import json, os, sys, threading
+sys.path.insert(0, sys.argv[1])
+from offchainvm.engine import confine
+if os.getuid() == 0:
+    os.setuid(65534)
+def starts():
+    try:
+        threading.Thread(target=int).start()
+    except RuntimeError:
+        return False
+    return True
+confine.isolate(parent=os.getppid())
+before = starts()
+confine.limit_resources(data_bytes=1 << 26, cpu_seconds=10)
+print(json.dumps([before, starts()]))
+"""
+
+
+def test_an_engine_may_start_its_threads_before_the_limits_and_none_after():
+    assert answer_of(THREADS_IN_TIME) == [True, False]
