@@ -1,7 +1,7 @@
 """``python -m benchmarks [way|resolve|engine]``: a table, and a JSON file in ``benchmarks/results/``.
 
 ``way``: the whole way of a job, warm. ``resolve``: submit and settle alone, at the pace of a real chain.
-``engine``: the ways to count instructions, against an engine that counts none.
+``engine``: the ways to count instructions, against an engine that counts none; what one execution costs, and how many a second.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import engine, resolve
+from benchmarks import engine, execution, resolve
+from benchmarks.loops import LOOPS
 from benchmarks.way import Measured, Run, Scenario
 
 RESULTS = Path(__file__).parent / "results"
@@ -72,21 +73,40 @@ def _measure_resolve(console: Console, only: str, share: float) -> Sequence[reso
     return done
 
 
-def _measure_engine(console: Console, only: str, share: float) -> Sequence[engine.MeasuredLoop | engine.MeasuredPass]:
-    loops = [engine.measure_loop(loop, share=share) for loop in engine.LOOPS if only in loop.name]
-    table = Table(title="Time of a loop against plain wasmtime")
-    for column in ("loop", "plain", "native fuel", "injected", "instructions", "same count"):
-        table.add_column(column)
-    for item in loops:
-        ratios = (f"{item.plain_ms:.0f} ms", f"{item.native_ratio:.2f}x", f"{item.injected_ratio:.2f}x")
-        table.add_row(item.name, *ratios, f"{item.instructions:,}", "yes" if item.same_count else "NO")
-    console.print(table)
+def _measure_engine(console: Console, only: str, share: float) -> Sequence[Any]:
+    interpreter = engine.build_interpreter()
+    if isinstance(interpreter, str):
+        console.print(f"[dim]No interpreter to compare with: {interpreter}.[/dim]")
+    program = None if isinstance(interpreter, str) else interpreter
+    loops = [engine.measure_loop(loop, share=share, interpreter=program) for loop in LOOPS if only in loop.name]
+    console.print(_table_of_loops(loops))
     one = engine.measure_pass(share=share)
     console.print(
         f"{one.name}: {one.megabytes_per_second:.1f} MB/s at {one.megabytes:.2f} MB"
         f" ({one.quarter_megabytes_per_second:.1f} MB/s at a quarter of it); what it makes is {one.growth:.2f} times as long"
     )
-    return [*loops, one]
+    cost = execution.measure_execution(share=share)
+    console.print(
+        f"{cost.name}: {cost.in_process_ms:.2f} ms in process, {cost.warm_ms:.2f} ms in a worker's child,"
+        f" {cost.fresh_interpreter_ms:.0f} ms in a fresh interpreter; {cost.cold_ms:.0f} ms with {cost.module_kb:.0f} kB to compile"
+    )
+    rate = execution.measure_rate(share=share)
+    if rate.one_core:
+        ratio = rate.two_cores / rate.one_core
+        console.print(f"{rate.name}: {rate.one_core:.1f} executions/s on one core, {rate.two_cores:.1f} on two, {ratio:.2f} times as many")
+    else:
+        console.print("[dim]No rate on two cores: there is but one.[/dim]")
+    return [*loops, one, cost, rate]
+
+
+def _table_of_loops(loops: Sequence[engine.MeasuredLoop]) -> Table:
+    table = Table(title="Time of a loop against plain wasmtime")
+    for column in ("loop", "plain", "native fuel", "injected", "wasmi with fuel", "instructions", "same count"):
+        table.add_column(column)
+    for item in loops:
+        ratios = [f"{ratio:.2f}x" if ratio else "" for ratio in (item.native_ratio, item.injected_ratio, item.interpreter_ratio)]
+        table.add_row(item.name, f"{item.plain_ms:.0f} ms", *ratios, f"{item.instructions:,}", "yes" if item.same_count else "NO")
+    return table
 
 
 def _table(done: list[Measured]) -> Table:
