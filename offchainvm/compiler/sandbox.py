@@ -201,7 +201,8 @@ class Sandbox:
         ]
         if phase.mirror_folder:
             mounts.append(Mount("/mirror", phase.mirror_folder, type="bind", read_only=True))
-        options = container_options(phase, log_bytes=self._log_bytes, runtime=self._runtime)
+        # The holder runs a `sleep` of ours alone: it needs no stronger runtime, and costs less without.
+        options = container_options(phase, log_bytes=self._log_bytes, runtime=self._runtime if phase.script else "")
         return self._client.containers.create(
             self._image, command, name=f"offchainvm-{self._build_id}-{phase.name}", labels=self.labels, mounts=mounts, **options
         )
