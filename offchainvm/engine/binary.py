@@ -6,6 +6,7 @@ https://webassembly.github.io/spec/core/binary/modules.html
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -77,6 +78,7 @@ def at_most(what: str, found: int, limit: int) -> int:
     return found
 
 
+@functools.lru_cache(1024)
 def unsigned(value: int) -> bytes:
     """LEB128."""
     found = bytearray()
@@ -87,6 +89,7 @@ def unsigned(value: int) -> bytes:
     return bytes(found)
 
 
+@functools.lru_cache(1024)
 def signed(value: int) -> bytes:
     """Signed LEB128."""
     found = bytearray()
