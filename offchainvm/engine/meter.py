@@ -18,12 +18,15 @@ from offchainvm.engine.meter_code import meter_body
 from offchainvm.engine.meter_snippets import Names
 from offchainvm.errors import ExecutionError, Status
 
-METER_VERSION = 4
+METER_VERSION = 5
 """Part of the key of cached native code, and of every count: raise it with each change of the pass or its table."""
 RESERVED = "offchainvm"
-TICK, LEFT = "tick", f"{RESERVED}.left"
+TICK, LEFT, STACK = "tick", f"{RESERVED}.left", f"{RESERVED}.stack"
 STACK_BYTES = 4 << 20
-"""What the frames of nested calls may need, by an estimate that is the same on every engine."""
+"""What the frames of nested calls may need, by an estimate that is the same on every engine.
+
+The host writes it to the global ``STACK`` before each call: what the last one left there is what its last call needed.
+"""
 NATIVE_STACK_BYTES = 8 * STACK_BYTES + (1 << 20)
 """An engine's own stack: what the frames that fit the estimate may really need, and one of a function that calls nothing."""
 _TYPE, _IMPORT, _GLOBAL, _EXPORT, _START, _ELEMENT, _CODE = 1, 2, 6, 7, 8, 9, 10
@@ -65,7 +68,7 @@ def meter(valid_wasm: bytes, *, limits: ModuleLimits | None = None) -> bytes:
         _TYPE: _append(found.get(_TYPE), b"\x60\x01\x7e\x01\x7e"),
         _IMPORT: _append(found.get(_IMPORT), tick),
         _GLOBAL: _append(_constants(found.get(_GLOBAL), names, _global), left, stack),
-        _EXPORT: _append(_exports(found.get(_EXPORT), names), _text(LEFT) + b"\x03" + unsigned(names.counter)),
+        _EXPORT: _append(_exports(found.get(_EXPORT), names), _exported(LEFT, names.counter), _exported(STACK, names.stack)),
     }
     if _START in found:
         made[_START] = unsigned(names.moved(_start(found)))
@@ -98,10 +101,10 @@ def _start(found: dict[int, bytes]) -> int:
 
 def _bodies(wasm: bytes, sections: Sections, names: Names, *, start: int) -> bytes:
     parts, most = [unsigned(len(sections.bodies))], max((len(kind.results) for kind in sections.types), default=0)
-    outer = {start, *(index for kind, index in sections.exports.values() if kind == "func")}
     for index, ((begin, end), kind) in enumerate(zip(sections.bodies, sections.functions, strict=True), names.tick):
+        # Nobody can be asked for the counter of a module whose start function failed: it has to tick first.
         parameters = bytes(_KINDS[name] for name in sections.types[kind].params)
-        body = meter_body(wasm, begin, end, parameters=parameters, names=names, results=most if most > 1 else 0, outer=index in outer)
+        body = meter_body(wasm, begin, end, parameters=parameters, names=names, results=most if most > 1 else 0, asks=index == start)
         parts += (unsigned(len(body)), body)
     return b"".join(parts)
 
@@ -112,6 +115,10 @@ def _text(name: str) -> bytes:
 
 def _count(payload: bytes | None) -> int:
     return Reader(payload, 0, len(payload)).leb() if payload else 0
+
+
+def _exported(name: str, index: int) -> bytes:
+    return _text(name) + b"\x03" + unsigned(index)
 
 
 def _append(payload: bytes | None, *entries: bytes) -> bytes:

@@ -135,18 +135,17 @@ class _Body:
             self.parts[jump] = self.code.jump(cost, label)
 
 
-def meter_body(data: bytes, start: int, end: int, *, parameters: bytes, names: Names, results: int, outer: bool) -> bytes:
+def meter_body(data: bytes, start: int, end: int, *, parameters: bytes, names: Names, results: int, asks: bool) -> bytes:
     """The metered body (locals included, its size not) of the function ``data[start:end]``, which is known to be valid.
 
     ``parameters`` are the kinds of its parameters, a byte each; ``results`` how many values a call in it may give, if more
-    than one. ``outer``: the engine or the host calls it, so it asks at its entry in any case (of a start function that failed,
-    nobody could ask for the counter afterwards), and leaves the stack as it was.
+    than one. ``asks``: look at the counter at its entry even where it calls nothing.
     """
     reader = Reader(data, start, end)
     found = Locals(parameters, reader)
     calls = data.count(b"\x10", reader.position, end) + data.count(b"\x11", reader.position, end) if results else 0
     frame_bytes = _FRAME_BYTES + _SLOT_BYTES * (found.count + results * (calls + 1)) + (end - start) // _CODE_BYTES_A_FRAME_BYTE
-    body = _Body(data, reader.position, names, Snippets(names, found, frame_bytes, outer=outer))
+    body = _Body(data, reader.position, names, Snippets(names, found, frame_bytes, asks=asks))
     body.open(reader.position, _ENTRY)
     body.cost = 1
     body.frames.append(_Frame(_BLOCK_OP, True))
@@ -221,7 +220,7 @@ def _else_or_end(body: _Body, reader: Reader, at: int) -> None:
         body.frames.pop()
         if not body.frames:
             if body.reachable:
-                body.insert(at, body.code.exit)
+                body.insert(at, body.code.save)
             body.close()
             return
         if frame.loop:
@@ -261,7 +260,7 @@ def _indexed(body: _Body, reader: Reader, at: int) -> None:
     if body.reachable and calls:
         _before_call(body, at, tail=opcode == _RETURN_CALL)
     elif body.reachable and opcode != _REF_FUNC and _branch_to(body, index):
-        body.insert(at, body.code.exit)
+        body.insert(at, body.code.save)
     moved = body.names.moved(index) if calls or opcode == _REF_FUNC else _moved_label(body, index)
     if moved != index:
         body.replace(at, reader.position, bytes([opcode]) + unsigned(moved))
@@ -291,7 +290,7 @@ def _after(body: _Body, position: int, *, goes_on: bool, calls: bool) -> None:
 
 def _leave(body: _Body, _: Reader, at: int) -> None:
     if body.reachable:
-        body.insert(at, body.code.exit)
+        body.insert(at, body.code.save)
         body.leave()
 
 
@@ -319,7 +318,7 @@ def _br_table(body: _Body, reader: Reader, at: int) -> None:
     targets = [reader.leb() for _ in range(size + 1)]
     # Every target is noted, so no short cut.
     if body.reachable and True in [_branch_to(body, depth) for depth in set(targets)]:
-        body.insert(at, body.code.exit)
+        body.insert(at, body.code.save)
     if body.frames[-1].depth:
         moved = b"".join(unsigned(_moved_label(body, depth)) for depth in targets)
         body.replace(at, reader.position, bytes([_BR_TABLE]) + unsigned(size) + moved)

@@ -32,10 +32,10 @@ class Names:
 
 
 class Snippets:
-    """For a function with these locals, whose frame is taken to need ``frame_bytes``; ``outer``: the host may call it."""
+    """For a function with these locals, whose frame is taken to need ``frame_bytes``; ``asks``: at its entry in any case."""
 
-    def __init__(self, names: Names, found: Locals, frame_bytes: int, *, outer: bool) -> None:
-        self._locals, self._outer, self._small = found, outer, frame_bytes <= _SMALL_FRAME_BYTES
+    def __init__(self, names: Names, found: Locals, frame_bytes: int, *, asks: bool) -> None:
+        self._locals, self._asks, self._small = found, asks, frame_bytes <= _SMALL_FRAME_BYTES
         self._count, self._set_count = _GET + found.counter, _SET + found.counter
         set_global, stack = _SET_GLOBAL + unsigned(names.counter), _GET + found.stack
         set_stack, frame = _SET_GLOBAL + unsigned(names.stack), _CONST + signed(frame_bytes)
@@ -51,13 +51,11 @@ class Snippets:
             _IF_NEGATIVE, self._count, self._check,
             stack, _IF_NEGATIVE, self.save, _CONST, signed(STACK_OVERFLOW), self._tick, _UNREACHABLE, _END, _END,
         ))  # fmt: skip
-        give_back = stack + frame + _ADD + set_stack
-        self.before_call, self.before_tail_call = self.save + stack + set_stack, self.save + give_back
-        self.exit = self.save + give_back if outer else self.save
+        self.before_call, self.before_tail_call = self.save + stack + set_stack, self.save + stack + frame + _ADD + set_stack
 
     def entry(self, cost: int, *, calls: bool) -> bytes:
         """A small function that calls nothing is the end of every way down, and what it costs is looked at later."""
-        small = self._small and not calls and not self._outer
+        small = self._small and not calls and not self._asks
         return self._load + _CONST + signed(cost) + _SUBTRACT + (self._set_count if small else self._enter)
 
     def charge(self, cost: int, *, load: bool) -> bytes:

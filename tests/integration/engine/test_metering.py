@@ -124,7 +124,7 @@ def test_calls_give_their_stack_back_and_tail_calls_need_none(both):
     deep = "(if (local.get 0) (then (call $deep (i32.sub (local.get 0) (i32.const 1)))))"
     tail = "(if (local.get 0) (then (call $deep (i32.const 3)) (return_call $tail (i32.sub (local.get 0) (i32.const 1)))))"
     found = both(f"""(module (func $deep (param i32) {deep}) (func $tail (param i32) {tail})
-      (func $down (export "_initialize") (call $deep (i32.const 45000)))
+      (func $down (export "_initialize") (return_call $deep (i32.const 45000)))
       (func (export "_start") (call $deep (i32.const 45000)) (call $down) (call $tail (i32.const 100000))))""")["injected"]
     assert (found.status, found.message) == (Status.OK, "")
 
