@@ -1,7 +1,8 @@
-"""``python -m benchmarks [way|resolve|engine]``: a table, and a JSON file in ``benchmarks/results/``.
+"""``python -m benchmarks [way|resolve|engine|monitor]``: a table, and a JSON file in ``benchmarks/results/``.
 
 ``way``: the whole way of a job, warm. ``resolve``: submit and settle alone, at the pace of a real chain.
 ``engine``: the ways to count instructions, against an engine that counts none; what one execution costs, and how many a second.
+``monitor``: the event monitor catching up.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import engine, execution, resolve
+from benchmarks import engine, execution, monitor, resolve
 from benchmarks.loops import LOOPS
 from benchmarks.way import Measured, Run, Scenario
 
@@ -109,6 +110,22 @@ def _table_of_loops(loops: Sequence[engine.MeasuredLoop]) -> Table:
     return table
 
 
+def _measure_monitor(console: Console, only: str, share: float) -> Sequence[monitor.Measured]:
+    done = []
+    for scenario in monitor.SCENARIOS:
+        if only in scenario.name:
+            console.print(f"[dim]{scenario.name}, {scenario.blocks} blocks …[/dim]")
+            done.append(monitor.measure(replace(scenario, blocks=max(1, int(scenario.blocks * share)))))
+    table = Table(title="The event monitor catching up, blocks per second")
+    for column in ("scenario", "one by one", "reading ahead", "ratio", "CPU a block"):
+        table.add_column(column)
+    for item in done:
+        speeds = (f"{item.one_by_one_per_second:.1f}", f"{item.ahead_per_second:.1f}")
+        table.add_row(item.scenario.name, *speeds, f"{item.ahead_per_second / item.one_by_one_per_second:.1f}x", f"{item.cpu_ms:.1f} ms")
+    console.print(table)
+    return done
+
+
 def _table(done: list[Measured]) -> Table:
     table = Table(title="The whole way of a job, warm")
     for column in ("scenario", "jobs/s", "polled to sent p50 / p95", "CPU a job", "by process", "peak memory"):
@@ -130,6 +147,7 @@ _MEASURES: dict[str, Callable[[Console, str, float], Sequence[Any]]] = {
     "way": _measure_way,
     "resolve": _measure_resolve,
     "engine": _measure_engine,
+    "monitor": _measure_monitor,
 }
 
 if __name__ == "__main__":

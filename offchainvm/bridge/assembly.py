@@ -36,7 +36,7 @@ from offchainvm.models import ResourceLimits
 from offchainvm.near.blocks import BlockService
 from offchainvm.near.heights import height_sources, newest_height
 from offchainvm.near.nonces import Nonces
-from offchainvm.near.readahead import ReadAhead
+from offchainvm.near.readahead import ReadAhead, width_for
 from offchainvm.near.rpc import Rpc
 from offchainvm.settings import Settings
 
@@ -152,7 +152,7 @@ def event_monitor(
     return Monitor(
         Subject(contract_id, settings.event_standard, settings.start_block_height, settings.scan_interval_seconds),
         watch=Watch(redis, contract_id, holder=settings.node_name),
-        blocks=ReadAhead(blocks),
+        blocks=ReadAhead(blocks, width=width_for(settings.neardata_requests_per_minute)),
         newest_height=lambda: newest_height(heights),
         announcer=Announcer(
             redis=redis,

@@ -12,7 +12,6 @@ from offchainvm.logs import get_logger
 log = get_logger()
 
 _FIRST_PAUSE_SECONDS = 0.25
-_LONGEST_WISH_SECONDS = 60.0
 
 
 class Link:
@@ -20,11 +19,12 @@ class Link:
 
     Args:
         longest_seconds: the longest pause between two tries; a recovery is noticed within it.
+        longest_wish_seconds: the longest pause that the service itself may ask for.
     """
 
-    def __init__(self, service: str, *, longest_seconds: float = 8.0) -> None:
+    def __init__(self, service: str, *, longest_seconds: float = 8.0, longest_wish_seconds: float = 60.0) -> None:
         self.service = service
-        self._longest_seconds = longest_seconds
+        self._longest_seconds, self._longest_wish_seconds = longest_seconds, longest_wish_seconds
         self._lock = threading.Lock()
         self._failures, self._trouble = 0, ""
 
@@ -52,7 +52,7 @@ class Link:
             tell = log.error if isinstance(error, Refused) else log.warning
             tell(str(error), action="service_away", service=self.service, code=error.code)
         pause = min(self._longest_seconds, _FIRST_PAUSE_SECONDS * 2.0 ** min(failures, 16))
-        wish = min(getattr(error, "retry_after_seconds", None) or 0.0, _LONGEST_WISH_SECONDS)
+        wish = min(getattr(error, "retry_after_seconds", None) or 0.0, self._longest_wish_seconds)
         return max(wish, pause * random.uniform(0.5, 1.0))  # noqa: S311 - jitter, not a secret
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from offchainvm.bridge.announcer import Announcer
 from offchainvm.bridge.link import Link, turns
 from offchainvm.bridge.unpolled import Unpolled
-from offchainvm.bridge.watch import Cursor, Lag, Watch
+from offchainvm.bridge.watch import LEASE_SECONDS, Cursor, Lag, Watch
 from offchainvm.errors import OffchainVMError, Unavailable
 from offchainvm.jobs.store import JobStore
 from offchainvm.logs import get_logger
@@ -70,7 +70,8 @@ class Monitor:
         self._known: Cursor | None = None
         """How far we once were: better than a new beginning, where Redis has lost everything."""
         self._newest, self._asked_at = 0, float("-inf")
-        self._link = Link("event monitor")
+        # Short pauses: the lease is kept through them, and a service that asked for longer is not asked before its time.
+        self._link = Link("event monitor", longest_wish_seconds=LEASE_SECONDS / 3)
 
     @property
     def lag(self) -> Lag | None:

@@ -8,8 +8,15 @@ from typing import Protocol
 from offchainvm.near.blocks import NOT_YET, Block, NoBlock
 
 WIDTH = 16
+_AHEAD_SECONDS = 2.0
+"""What is fetched ahead must not wait for its turn for longer than this, or a stop would wait with it."""
 _HELD_BACK_HEIGHTS = 10
 """So near to the head the service holds requests back: fetched ahead they would only wait side by side."""
+
+
+def width_for(requests_per_minute: int) -> int:
+    """How many heights to fetch at once, at a rate."""
+    return min(WIDTH, max(1, int(requests_per_minute / 60 * _AHEAD_SECONDS)))
 
 
 class Blocks(Protocol):

@@ -11,8 +11,9 @@ import pytest
 
 from offchainvm.bridge.assembly import event_monitor
 from offchainvm.bridge.monitor import Monitor
-from offchainvm.bridge.watch import Lag, look_at_watch
+from offchainvm.bridge.watch import LEASE_SECONDS, Lag, look_at_watch
 from offchainvm.devnet import serve
+from offchainvm.devnet.chain import GENESIS_HEIGHT
 from offchainvm.devnet.genesis import Keys, genesis
 from offchainvm.devnet.node import NodeApp
 from offchainvm.errors import OffchainVMError, Unavailable
@@ -172,6 +173,12 @@ def test_lag_is_known_while_behind_zero_at_the_head_and_nobodys_on_stand_by(room
     fresh.check()
 
 
+def test_a_service_that_asks_for_a_long_pause_does_not_cost_the_lease(room: Room) -> None:
+    link = room.monitor()._link
+    pauses = [link.down(Unavailable("block service", "429", retry_after_seconds=300)) for _ in range(20)]
+    assert max(pauses) < LEASE_SECONDS - 5
+
+
 @dataclass
 class LocalChain:
     node: NodeApp
@@ -221,3 +228,20 @@ def test_without_the_source_of_the_newest_height_the_block_service_is_asked(watc
     head = local_chain.node.chain.node().final.height
     assert walk(watching(fastnear_api_url=f"{local_chain.url}/nothing"), 1) == [0.0]
     assert (len(local_chain.asked("/v0/last_block/final")), len(local_chain.asked(f"/v0/block/{head}"))) == (1, 1)
+
+
+def test_a_service_that_rations_its_answers_is_left_alone_and_loses_no_height(watching: Any, local_chain: LocalChain) -> None:
+    head, first = local_chain.node.chain.node().final.height, GENESIS_HEIGHT
+    local_chain.node.ration.per_minute = 2
+    rationed = watching(start_block_height=first, neardata_requests_per_minute=60_000)
+    walk(rationed, 2)
+    for _ in range(2):
+        with pytest.raises(Unavailable) as caught:
+            rationed.turn()
+        assert 0 < (caught.value.retry_after_seconds or 0) <= 60
+    assert len(local_chain.asked(f"/v0/block/{first + 2}")) == 1
+    step_down(rationed)
+    local_chain.node.ration.per_minute = 0
+    walk(watching(start_block_height=first), head - first - 1)
+    assert len(local_chain.asked(f"/v0/block/{first + 2}")) == 2
+    assert len(local_chain.asked(f"/v0/block/{head}")) == 1
