@@ -1,8 +1,9 @@
-"""``python -m benchmarks [way|resolve|engine|monitor]``: a table, and a JSON file in ``benchmarks/results/``.
+"""``python -m benchmarks [way|resolve|engine|monitor|build]``: a table, and a JSON file in ``benchmarks/results/``.
 
 ``way``: the whole way of a job, warm. ``resolve``: submit and settle alone, at the pace of a real chain.
 ``engine``: the ways to count instructions, against an engine that counts none; what one execution costs, and how many a second.
 ``monitor``: the event monitor catching up.
+``build``: a sandboxed build beside a bare one, a cache hit, eight builds at once (DOCKER_RUNTIME: in that runtime too).
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import platform
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
@@ -19,9 +21,11 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import engine, execution, monitor, resolve
+from benchmarks import build, engine, execution, monitor, resolve
 from benchmarks.loops import LOOPS
 from benchmarks.way import Measured, Run, Scenario
+from offchainvm import logs
+from offchainvm.settings import load_only
 
 RESULTS = Path(__file__).parent / "results"
 SCENARIOS = (
@@ -100,6 +104,33 @@ def _measure_engine(console: Console, only: str, share: float) -> Sequence[Any]:
     return [*loops, one, cost, rate]
 
 
+def _measure_builds(console: Console, only: str, share: float) -> Sequence[Any]:
+    rounds = max(1, int(3 * share))
+    logs.configure(level="error", format="console")
+    with tempfile.TemporaryDirectory(prefix="offchainvm-bench-") as folder:
+        bench = build.Bench(Path(folder), runtime=load_only(["docker_runtime"]).docker_runtime)
+        builds = [bench.measure_build(program, rounds=rounds) for program in build.PROGRAMS if only in program.name]
+        table = Table(title="A sandboxed build beside the same cargo command run bare in the same image")
+        for column in ("program", "bare", "sandboxed", "times", "added", bench.runtime or "no DOCKER_RUNTIME"):
+            table.add_column(column)
+        for item in builds:
+            ratio, added = item.sandboxed_seconds / item.bare_seconds, item.sandboxed_seconds - item.bare_seconds
+            stronger = f"{item.runtime_seconds / item.sandboxed_seconds:.2f}x the sandboxed one" if item.runtime_seconds else ""
+            table.add_row(
+                item.name, f"{item.bare_seconds:.2f} s", f"{item.sandboxed_seconds:.2f} s", f"{ratio:.2f}x", f"{added:.2f} s", stronger
+            )
+        console.print(table)
+        hit = bench.measure_cache(build.PROGRAMS[0], rounds=rounds)
+        console.print(f"A module found: {hit.on_disk_ms:.2f} ms on disk, {hit.from_coordinator_ms:.1f} ms from the local Coordinator;")
+        console.print(f"  built: {hit.build_seconds:.2f} s, {hit.build_seconds * 1000 / hit.from_coordinator_ms:.0f} times as long")
+        crowd = bench.measure_crowd(build.PROGRAMS[1])
+        times = crowd.one_by_one_seconds / crowd.at_once_seconds
+        console.print(
+            f"{crowd.builds} builds: {crowd.one_by_one_seconds:.1f} s one by one, {crowd.at_once_seconds:.1f} s at once, {times:.2f}x"
+        )
+    return [*builds, hit, crowd]
+
+
 def _table_of_loops(loops: Sequence[engine.MeasuredLoop]) -> Table:
     table = Table(title="Time of a loop against plain wasmtime")
     for column in ("loop", "plain", "native fuel", "injected", "wasmi with fuel", "instructions", "same count"):
@@ -148,6 +179,7 @@ _MEASURES: dict[str, Callable[[Console, str, float], Sequence[Any]]] = {
     "resolve": _measure_resolve,
     "engine": _measure_engine,
     "monitor": _measure_monitor,
+    "build": _measure_builds,
 }
 
 if __name__ == "__main__":

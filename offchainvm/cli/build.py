@@ -38,7 +38,7 @@ _TARGET = typer.Option(DEFAULT_BUILD_TARGET, help="wasm32-wasip1, or wasm32-unkn
 _OUTPUT = typer.Option(None, "--output", "-o", help="File of the module; default: its own name, in this folder.", dir_okay=False)
 _TIMEOUT = typer.Option(None, min=1, max=3600, help="Seconds for all phases; default: COMPILE_TIMEOUT_SECONDS.")
 _QUIET = typer.Option(False, "--quiet", "-q", help="Phases only, without the log.")
-_AS_JSON = typer.Option(False, "--json", help="Print the result as JSON; the log goes nowhere.")
+_AS_JSON = typer.Option(False, "--json", help="Print the result or the error as JSON; the log is kept in STATE_DIR only.")
 
 
 def build(
@@ -57,7 +57,7 @@ def build(
     try:
         key, built = run_build(settings, CodeSource(repo=repo, commit=commit, build_target=target), Screen(quiet=quiet, silent=as_json))
     except BuildError as error:
-        _fail(error, with_log=quiet and not as_json)
+        _fail(error, with_log=quiet, as_json=as_json)
     file = output or Path(built.provenance["subject"][0]["name"])
     file.write_bytes(built.wasm)
     provenance = file.with_name(f"{file.name}.provenance.json")
@@ -107,7 +107,10 @@ class Screen:
             typer.echo(f"  {event.text}")
 
 
-def _fail(error: BuildError, *, with_log: bool) -> None:
+def _fail(error: BuildError, *, with_log: bool, as_json: bool) -> None:
+    if as_json:
+        typer.echo(json.dumps({"code": error.code, "error": error.sentence, "remedy": error.remedy, "log_tail": error.log_tail}))
+        raise typer.Exit(1)
     if with_log and error.log_tail:
         typer.echo(error.log_tail, err=True)
     typer.echo(f"{typer.style(error.code, fg='red', bold=True)}: {error.sentence}", err=True)

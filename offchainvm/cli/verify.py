@@ -44,6 +44,8 @@ def verify(file: Path = _FILE, *, provenance_file: Path | None = _PROVENANCE, lo
     others = [name for name, value in claim.circumstances.items() if now[name] != value]
     same = built.sha256 == claim.sha256
     sentence = "The source gives the same bytes." if same else "The source gives OTHER bytes."
+    if provenance.made_lockfile(built.provenance):
+        sentence += " The repository has no Cargo.lock: the one that the provenance holds was used."
     if others:
         sentence += f" Not as in the provenance: {', '.join(others)}."
     verdict = "same" if same else "different"

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
 
-from offchainvm.compiler import artifact, failures, git, image, project, provenance, sandbox
+from offchainvm.compiler import artifact, failures, git, image, logtext, project, provenance, sandbox
 from offchainvm.compiler.base import BuildEvent, BuildRequest, BuiltModule, OnEvent
 from offchainvm.compiler.records import BuildLog
 from offchainvm.compiler.source import ALIASES, clone_url
@@ -347,6 +347,8 @@ class BuildRun:
         except (sandbox.NotRegular, sandbox.TooBig):
             raise BuildError(BuildCode.REPO_TOO_LARGE, "The repository's list of files or packages is too long.") from None
 
-    def _say(self, phase: str, text: str) -> None:
+    def _say(self, phase: str, untrusted_text: str) -> None:
+        """Names of folders and targets are strangers' too: every line is made safe here."""
+        text = logtext.clean_line(untrusted_text.encode("utf-8", "replace"))
         self.log.add(text)
         self.on_event(BuildEvent(phase, text))

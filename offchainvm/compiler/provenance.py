@@ -68,6 +68,11 @@ def circumstances(statement: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def made_lockfile(statement: dict[str, Any]) -> bool:
+    """Whether the repository had no Cargo.lock, so that one was made or brought along."""
+    return bool(statement["predicate"]["buildDefinition"]["internalParameters"]["lockfile"]["made_by_build"])
+
+
 def statement(
     *,
     request: BuildRequest,

@@ -64,3 +64,5 @@ def test_a_failure_shows_its_code_and_the_end_of_the_log(
 def test_a_name_that_is_none_never_reaches_the_engine(command: Callable[..., int], capsys: pytest.CaptureFixture[str]) -> None:
     assert command("ext::sh", "main") == 1
     assert "unsupported_source" in capsys.readouterr().err
+    assert command("ext::sh", "main", "--json") == 1
+    assert json.loads(capsys.readouterr().out)["code"] == "unsupported_source"

@@ -81,17 +81,18 @@ def test_the_one_workspace_in_a_folder_builds_with_its_path_dependency(build: Bu
     helper = '[package]\nname = "helper"\nversion = "0.1.0"\nedition = "2021"\n'
     guest = helper.replace("helper", "guest") + '[lib]\ncrate-type = ["cdylib"]\n[dependencies]\nhelper = { path = "../helper" }\n'
     files = {
-        "code/Cargo.toml": '[workspace]\nresolver = "2"\nmembers = ["crates/*"]\n',
-        "code/crates/guest/Cargo.toml": guest,
-        "code/crates/guest/src/lib.rs": '#[no_mangle]\npub extern "C" fn execute(_p: i32, _n: i32) -> i32 { helper::answer() }\n',
-        "code/crates/helper/Cargo.toml": helper,
-        "code/crates/helper/src/lib.rs": "pub fn answer() -> i32 { 65532 }\n",
+        "co\x1bde/Cargo.toml": '[workspace]\nresolver = "2"\nmembers = ["crates/*"]\n',
+        "co\x1bde/crates/guest/Cargo.toml": guest,
+        "co\x1bde/crates/guest/src/lib.rs": '#[no_mangle]\npub extern "C" fn execute(_p: i32, _n: i32) -> i32 { helper::answer() }\n',
+        "co\x1bde/crates/helper/Cargo.toml": helper,
+        "co\x1bde/crates/helper/src/lib.rs": "pub fn answer() -> i32 { 65532 }\n",
     }
 
     events = list[BuildEvent]()
     built = build(publish(files, without=("Cargo.toml", "Cargo.lock", "src/lib.rs")), on_event=events.append)
 
-    assert any("the project in code is built" in event.text for event in events)
+    assert all(event.text.isprintable() for event in events)
+    assert any("the project in co?de is built" in event.text for event in events)
     assert built.provenance["subject"][0]["name"] == "guest.wasm"
 
 
