@@ -10,9 +10,10 @@ from typing import Any
 import base58
 import urllib3
 
-from offchainvm.devnet.borsh import Transfer, sign
+from offchainvm.devnet.borsh import Action, Transfer, sign
 from offchainvm.devnet.client import DevnetClient
 from offchainvm.devnet.genesis import CLIENT_ID, OPERATOR_ID, Keys
+from offchainvm.devnet.keys import KeyPair
 
 REQUEST: dict[str, Any] = {
     "code_source": {"repo": "https://github.com/a/b", "commit": "c" * 40, "build_target": "wasm32-wasip1"},
@@ -52,23 +53,25 @@ class Chain:
         reply: dict[str, Any] = urllib3.request("POST", self.url, json=call).json()
         return reply
 
-    @property
-    def nonce(self) -> int:
-        """Of the user's key, as of the newest block."""
-        key = {"account_id": CLIENT_ID, "public_key": self.keys.client_key.public_text}
-        told = self.rpc("query", {"request_type": "view_access_key", "finality": "optimistic", **key})
+    def nonce(self, account_id: str = CLIENT_ID, key: KeyPair | None = None) -> int:
+        """Of a key, by default the user's, as of the newest block."""
+        asked = {"account_id": account_id, "public_key": (key or self.keys.client_key).public_text}
+        told = self.rpc("query", {"request_type": "view_access_key", "finality": "optimistic", **asked})
         return int(told["result"]["nonce"])
 
-    def signed(self, *, nonce: int | None = None, block_hash: bytes | None = None) -> str:
-        """A transfer of the user's, in base64; the nonce is the key's next one, the block hash the final one's."""
-        key = self.keys.client_key
+    def signed(
+        self, *actions: Action, key: KeyPair | None = None, signer_id: str = CLIENT_ID, receiver_id: str = OPERATOR_ID,
+        nonce: int | None = None, block_hash: bytes | None = None,
+    ) -> str:  # fmt: skip
+        """A transaction in base64, by default the user's transfer; with the key's next nonce and the final block's hash."""
+        key = key or self.keys.client_key
         signed = sign(
             key=key,
-            signer_id=CLIENT_ID,
-            nonce=self.nonce + 1 if nonce is None else nonce,
-            receiver_id=OPERATOR_ID,
+            signer_id=signer_id,
+            nonce=self.nonce(signer_id, key) + 1 if nonce is None else nonce,
+            receiver_id=receiver_id,
             block_hash=block_hash or base58.b58decode(self.rpc("block", {"finality": "final"})["result"]["header"]["hash"]),
-            actions=[Transfer(1)],
+            actions=list(actions) or [Transfer(1)],
         )
         return base64.b64encode(signed).decode()
 

@@ -100,4 +100,4 @@ def test_a_nonce_that_another_client_used_is_told_with_the_keys_own_and_mended(u
     assert signed_again.status == {"SuccessValue": ""}
     with pytest.raises(InvalidNonceError) as caught:
         user.rpc("send_tx", {"signed_tx_base64": chain.signed(nonce=1), "wait_until": "INCLUDED"})
-    assert caught.value.ak_nonce == chain.nonce
+    assert caught.value.ak_nonce == chain.nonce()

@@ -7,6 +7,7 @@ Two shapes of real nodes are not in those models, and are tested by name: a miss
 from __future__ import annotations
 
 import base64
+import json
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -14,9 +15,9 @@ import near_jsonrpc_models as models
 import pytest
 from near_jsonrpc_client import NearClientSync, RpcClientError, RpcError
 
-from offchainvm.devnet.borsh import decode
+from offchainvm.devnet.borsh import FunctionCall, decode
 from offchainvm.devnet.genesis import CLIENT_ID, OPERATOR_ID
-from tests.support.strangers import REQUEST, Chain
+from tests.support.strangers import REQUEST, Chain, answer, requested
 
 QUERY, BLOCK, TRANSACTION = (
     "RpcQueryResponseAndRpcQueryError",
@@ -109,8 +110,8 @@ def test_errors_are_as_the_models_say(chain: Chain, method: str, parameters: Cal
 
 
 def test_what_became_of_a_transaction_is_as_the_models_say_while_it_waits_for_its_callback(chain: Chain) -> None:
-    requested = chain.client.request_execution("https://github.com/a/b", "c" * 40, "wasm32-wasip1", REQUEST["input_data"])
-    ask = {"tx_hash": requested.transaction_hash, "sender_account_id": CLIENT_ID, "wait_until": "INCLUDED_FINAL"}
+    asked = chain.client.request_execution("https://github.com/a/b", "c" * 40, "wasm32-wasip1", REQUEST["input_data"])
+    ask = {"tx_hash": asked.transaction_hash, "sender_account_id": CLIENT_ID, "wait_until": "INCLUDED_FINAL"}
     assert valid(chain.rpc("tx", ask), TRANSACTION).root.final_execution_status.root == "INCLUDED_FINAL"
     with_receipts = valid(chain.rpc("EXPERIMENTAL_tx_status", ask), TRANSACTION).root
     assert {receipt.receiver_id.root for receipt in with_receipts.receipts} == {chain.contract_id}
@@ -132,11 +133,26 @@ def client(chain: Chain) -> Iterator[NearClientSync]:
     client.close()
 
 
-def test_its_own_client_reads_sends_and_tells_what_went_wrong(client: NearClientSync, chain: Chain) -> None:
+def test_its_own_client_carries_a_request_and_its_answer(client: NearClientSync, chain: Chain) -> None:
+    def send(method: str, arguments: dict[str, Any], gas: int, deposit: int, **signer: Any) -> Any:
+        call = FunctionCall(method, json.dumps(arguments).encode(), gas, deposit)
+        signed = chain.signed(call, receiver_id=chain.contract_id, **signer)
+        params = models.RpcSendTransactionRequest.model_validate({"signed_tx_base64": signed, "wait_until": "INCLUDED_FINAL"})
+        sent = client.send_tx(params=params).root
+        assert sent.transaction.hash.root == hash_of(signed)
+        return sent
+
+    asked = send("request_execution", REQUEST, 300 * 10**12, 10**24)
+    request_id, data_id = requested([log for one in asked.receipts_outcome for log in one.outcome.logs])
+    operator = {"signer_id": OPERATOR_ID, "key": chain.keys.function_call_keys[0]}
+    send("resolve_execution", answer(data_id, "42"), 30 * 10**12, 0, **operator)
+    assert chain.value_of(request_id) == "42"
+    again = send("resolve_execution", answer(data_id, "43"), 30 * 10**12, 0, **operator)
+    assert "Unable to resume execution promise" in repr(again.status)
+
+
+def test_its_own_client_reads_and_tells_what_went_wrong(client: NearClientSync, chain: Chain) -> None:
     assert client.status().chain_id == "devnet"
-    signed = chain.signed()
-    sent = client.send_tx(params=models.RpcSendTransactionRequest(signed_tx_base64=signed)).root
-    assert sent.transaction.hash.root == hash_of(signed)
     with pytest.raises(RpcError) as refused:
         client.send_tx(params=models.RpcSendTransactionRequest(signed_tx_base64=chain.signed(nonce=0)))
     assert "INVALID_TRANSACTION" in repr(refused.value.error)  # the reason is in `data`, which its models leave out
