@@ -80,6 +80,21 @@ def test_a_frozen_leader_that_wakes_moves_no_cursor_and_announces_nothing_more(r
     assert (holder, cursor and cursor.height) == ("other", 101)
 
 
+def test_a_leader_that_lost_its_lease_between_two_requests_leaves_the_second_to_its_successor(room: Room) -> None:
+    room.chain.add(100, event(1), event(2))
+    former, successor = room.monitor(), room.monitor(holder="successor")
+
+    def lose() -> None:
+        room.redis.delete(ACTIVE)
+        assert successor._watch.hold()
+
+    room.coordinator.meanwhile = [lose]
+    assert walk(former, 2) == [0.0, 3.0]
+    assert room.coordinator.ids == [1]
+    walk(successor, 1)
+    assert room.coordinator.ids == [1, 2]
+
+
 def test_a_lease_that_ran_out_over_the_last_request_moves_no_cursor(room: Room) -> None:
     room.chain.add(100, event(1))
     room.coordinator.meanwhile = [lambda: room.redis.delete(ACTIVE)]
@@ -142,7 +157,7 @@ def test_what_was_read_ahead_is_dropped_with_the_first_error(room: Room) -> None
     room.chain.age_seconds = 60.0
     for height in range(100, 140):
         room.chain.add(height)
-    room.newest, room.chain.away = 139, {102}
+    room.newest, room.chain.away = 139, {102, 103, 104}
     monitor = room.monitor(width=4)
     walk(monitor, 2)
     with pytest.raises(Unavailable):
