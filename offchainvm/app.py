@@ -10,15 +10,21 @@ import importlib
 import importlib.util
 import os
 import sys
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from celery import Celery, signals
+from redis import Redis
 
 from offchainvm import health, logs, metrics, notify
 from offchainvm.broker import VisibilityStep
+from offchainvm.engine.identity import find_engine
 from offchainvm.errors import OffchainVMError, SettingsError
+from offchainvm.fleet import Heartbeat, Member, Registry
+from offchainvm.jobs.connection import connect
+from offchainvm.jobs.server import reaching_redis
 from offchainvm.resolve_child import ResolveChild
 from offchainvm.settings import Role, Settings, load
 
@@ -27,6 +33,7 @@ log = logs.get_logger()
 WORKER_ROLES = (Role.COMPILE, Role.EXECUTE, Role.RESOLVE)
 POOLS = ("prefork", "solo")
 """One job at a time in a process: a lease, and the sandbox's process group, belong to the process that holds them."""
+LEAVE_SECONDS = 3.0
 CONFIG_FILE = Path(__file__).resolve().parent.parent / "celeryconfig.py"
 
 
@@ -45,6 +52,8 @@ app.config_from_object(_config_from_file(CONFIG_FILE))
 app.steps["consumer"].add(VisibilityStep)
 
 _child: ResolveChild | None = None
+_leaving = threading.Event()
+_heartbeat: threading.Thread | None = None
 
 
 def _open_role(role: Role) -> Settings:
@@ -94,10 +103,17 @@ def _start_worker(instance: Any, options: dict[str, Any], **_: Any) -> None:
     if instance.hostname == _default_node_name():
         instance.hostname = f"{'-'.join(role.value for role in roles)}@{common.node_name}"
     _refuse_shared_processes(_pool_name(options), roles)
+    redis = connect(common.redis_url)
+    health.add_check("redis", lambda: _ping(redis))
     metrics.pool.receive(metrics.apply)
     health.serve(common.metrics_port, name=instance.hostname)
     if Role.EXECUTE in roles and Role.RESOLVE not in roles:
         _start_resolve_child()
+
+
+def _ping(redis: Redis) -> None:
+    with reaching_redis():
+        redis.ping()
 
 
 def _pool_name(options: dict[str, Any]) -> str:
@@ -136,6 +152,22 @@ def _start_resolve_child() -> None:
     _child = ResolveChild()
 
 
+@signals.worker_ready.connect  # type: ignore[untyped-decorator]
+def _join_fleet(sender: Any, **_: Any) -> None:
+    global _heartbeat  # noqa: PLW0603 -- one a process, ended with the worker
+    settings = load([Role.DASHBOARD])
+    roles = tuple(role.value for role in WORKER_ROLES if role.value in app.amqp.queues.consume_from)
+    engines = _engines() if Role.EXECUTE.value in roles else ()
+    member = Member(sender.hostname, settings.node_name, roles, capacity=sender.controller.concurrency, engines=engines)
+    _heartbeat = Heartbeat(Registry(connect(settings.redis_url)), member, well=health.is_live).start(_leaving)
+
+
+def _engines() -> tuple[str, ...]:
+    settings = load([Role.EXECUTE])
+    engine = find_engine(settings.wasm_runtime, metering=settings.metering, wasmer_python=settings.wasmer_python)
+    return (f"{engine.name} {engine.version}",)
+
+
 @signals.worker_shutting_down.connect  # type: ignore[untyped-decorator]
 def _tell_stopping(**_: Any) -> None:
     notify.tell(notify.STOPPING)
@@ -143,6 +175,9 @@ def _tell_stopping(**_: Any) -> None:
 
 @signals.worker_shutdown.connect  # type: ignore[untyped-decorator]
 def _stop_worker(sender: Any, **_: Any) -> None:
+    if _heartbeat is not None:
+        _leaving.set()
+        _heartbeat.join(LEAVE_SECONDS)
     if _child is None:
         return
     if _child.lost:

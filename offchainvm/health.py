@@ -29,6 +29,7 @@ from offchainvm.logs import get_logger
 log = get_logger()
 
 STALE_SECONDS = 60.0
+"""A loop that did not turn for so long hangs, unless one turn of it may last longer."""
 _REQUEST_SECONDS = 5.0
 
 
@@ -42,8 +43,27 @@ class CheckResult:
     remedy: str = ""
 
 
+class Loop:
+    """When one loop of this process last turned, and how long it may take for a turn."""
+
+    def __init__(self, patience_seconds: float = STALE_SECONDS) -> None:
+        self._patience_seconds = patience_seconds
+        self.turned()
+
+    def turned(self) -> None:
+        self._at = time.monotonic()
+
+    def judge(self, name: str) -> CheckResult:
+        """The loop as a check of that name."""
+        age_seconds = time.monotonic() - self._at
+        if age_seconds <= self._patience_seconds:
+            return CheckResult(name, ok=True)
+        told = f"Its loop last turned {age_seconds:.0f} s ago."
+        return CheckResult(name, ok=False, detail=told, remedy="Restart the process; its jobs are safe.")
+
+
 _checks: dict[str, Callable[[], object]] = {}
-_last_touch: dict[str, float] = {}
+_loops: dict[str, Loop] = {}
 
 
 def liveness_folder() -> Path:
@@ -58,19 +78,27 @@ def liveness_file(name: str) -> Path:
 
 
 def touch(name: str) -> None:
-    """Say that the loop of process ``name`` turned just now. Never raises: a full disk must not end a healthy process.
+    """Say that the main loop of process ``name`` turned just now. Never raises: a full disk must not end a healthy process.
 
-    systemd's watchdog is fed by the same judgement that ``/health/live`` gives.
+    systemd's watchdog and the liveness file are fed by the same judgement that ``/health/live`` gives: with one loop
+    that hangs, the process is not live.
     """
-    _last_touch[name] = time.monotonic()
-    if all(result.ok for result in live()):
-        notify.tell(notify.ALIVE)
+    watch_loop(name, _loops.get(name) or Loop()).turned()
+    if not is_live():
+        return
+    notify.tell(notify.ALIVE)
     file = liveness_file(name)
     try:
         file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         file.write_text(_identity(os.getpid()))
     except OSError as error:
         log.warning("The liveness file cannot be written.", action="touch_liveness", file=str(file), error=error.strerror)
+
+
+def watch_loop(name: str, loop: Loop) -> Loop:
+    """Part of *live* from now on: a loop of this process besides its main one."""
+    _loops[name] = loop
+    return loop
 
 
 def add_check(name: str, check: Callable[[], object]) -> None:
@@ -82,22 +110,18 @@ def add_check(name: str, check: Callable[[], object]) -> None:
 
 
 def live() -> list[CheckResult]:
-    """One result for each loop of this process that ever turned."""
-    now = time.monotonic()
-    return [_loop_result(name, now - at) for name, at in _last_touch.items()]
+    """One result for each loop of this process."""
+    return [loop.judge(name) for name, loop in list(_loops.items())]
+
+
+def is_live() -> bool:
+    """Whether every loop of this process turned lately."""
+    return all(result.ok for result in live())
 
 
 def ready() -> list[CheckResult]:
     """Every check that was added, run now, besides those of ``live``."""
     return live() + [_run(name, check) for name, check in list(_checks.items())]
-
-
-def _loop_result(name: str, age_seconds: float) -> CheckResult:
-    if age_seconds <= STALE_SECONDS:
-        return CheckResult(name, ok=True)
-    return CheckResult(
-        name, ok=False, detail=f"Its loop last turned {age_seconds:.0f} s ago.", remedy="Restart the process; its jobs are safe."
-    )
 
 
 def _run(name: str, check: Callable[[], object]) -> CheckResult:

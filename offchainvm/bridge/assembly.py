@@ -25,6 +25,7 @@ from offchainvm.bridge.verdicts import Verdicts
 from offchainvm.bridge.watch import Watch
 from offchainvm.compiler.source import Resolver
 from offchainvm.coordinator import POLL_MARGIN_SECONDS, Coordinator
+from offchainvm.fleet import Heartbeat, Member, Registry
 from offchainvm.jobs.connection import connect
 from offchainvm.jobs.outbox import Outbox
 from offchainvm.jobs.reconcile import Reconciler
@@ -40,6 +41,8 @@ from offchainvm.near.readahead import ReadAhead, width_for
 from offchainvm.near.rpc import Rpc
 from offchainvm.settings import Settings
 
+_SLOW_SECONDS = 900.0
+"""For a turn that deals with all there is: hundreds of calls, each of which may wait for its time-out."""
 _RESOLVER_SECONDS = 5.0
 """A reference that takes longer to resolve is left to the compile stage: a poll must go on."""
 
@@ -71,12 +74,12 @@ class Bridge:
         )
         metrics.add_source("fleet", self._readings().read)
         parts = [
-            Part("keeper", Keeper(self._intake).run),
+            Part("keeper", Keeper(self._intake).run, patience_seconds=_SLOW_SECONDS),
             *self._pollers(),
             Part("relay", relay.run),
             Part("reconciler", reconciliation.run),
-            Part("settler", settler.run),
-            Part("reporter", reporter.run),
+            Part("settler", settler.run, patience_seconds=_SLOW_SECONDS),
+            Part("reporter", reporter.run, patience_seconds=_SLOW_SECONDS),
             Part("head", self._head.run, grace_seconds=1.0),
         ]
         if self._settings.enable_event_monitor:
@@ -85,7 +88,8 @@ class Bridge:
         return _service(
             self._settings,
             parts,
-            name=f"bridge@{self._settings.node_name}",
+            member=self._member(),
+            redis=self._redis,
             store=self._store,
             coordinator=self._coordinator,
             closing=[settler.close, reporter.close, self._journal.close, self._coordinator.close],
@@ -101,6 +105,11 @@ class Bridge:
         grace_seconds = poller.longest_poll_seconds + POLL_MARGIN_SECONDS
         count = self._settings.poll_concurrency
         return [Part(f"poller-{number}", poller.run, intake=True, grace_seconds=grace_seconds) for number in range(1, count + 1)]
+
+    def _member(self) -> Member:
+        node, polls = self._settings.node_name, self._settings.poll_concurrency
+        roles = ("bridge", "monitor") if self._settings.enable_event_monitor else ("bridge",)
+        return Member(f"bridge@{node}", node, roles, capacity=polls)
 
     def _readings(self) -> FleetReadings:
         operator_id, journals = self._settings.operator_account_id, self._settings.state_dir.expanduser() / "journal"
@@ -130,8 +139,9 @@ def monitor_service(settings: Settings) -> Service:
     redis, coordinator = connect(settings.redis_url), _coordinator(settings)
     store = JobStore(redis)
     monitor = event_monitor(settings, redis, store, coordinator, _admission(settings, store, coordinator, head=None))
-    name = f"monitor@{settings.node_name}"
-    return _service(settings, [_monitor_part(monitor)], name=name, store=store, coordinator=coordinator, closing=[coordinator.close])
+    member = Member(f"monitor@{settings.node_name}", settings.node_name, ("monitor",))
+    parts = [_monitor_part(monitor)]
+    return _service(settings, parts, member=member, redis=redis, store=store, coordinator=coordinator, closing=[coordinator.close])
 
 
 def event_monitor(
@@ -170,16 +180,24 @@ def event_monitor(
 def _monitor_part(monitor: Monitor) -> Part:
     health.add_check("event monitor", monitor.check)
     metrics.add_source("monitor", lambda: monitor_readings(monitor))
-    return Part("monitor", monitor.run, intake=True, grace_seconds=20.0)
+    return Part("monitor", monitor.run, intake=True, grace_seconds=20.0, patience_seconds=_SLOW_SECONDS)
 
 
 def _service(
-    settings: Settings, parts: list[Part], *, name: str, store: JobStore, coordinator: Coordinator, closing: list[Callable[[], None]]
+    settings: Settings,
+    parts: list[Part],
+    *,
+    member: Member,
+    redis: Redis,
+    store: JobStore,
+    coordinator: Coordinator,
+    closing: list[Callable[[], None]],
 ) -> Service:
     health.add_check("redis", lambda: bool(store.server_run_id()))
     health.add_check("coordinator", coordinator.health)
-    server = health.serve(settings.metrics_port, name=name)
-    return Service(parts, name=name, on_stop=[*closing, *([server.stop] if server else [])])
+    heartbeat = Heartbeat(Registry(redis), member, well=health.is_live)
+    server = health.serve(settings.metrics_port, name=member.id)
+    return Service([*parts, Part("heartbeat", heartbeat.run)], name=member.id, on_stop=[*closing, *([server.stop] if server else [])])
 
 
 def _coordinator(settings: Settings) -> Coordinator:

@@ -16,6 +16,7 @@ from redis import Redis
 from offchainvm import metrics
 from offchainvm.bridge.monitor import Monitor
 from offchainvm.errors import OffchainVMError
+from offchainvm.fleet import Registry
 from offchainvm.jobs import overview
 from offchainvm.jobs.overview import Overview
 from offchainvm.logs import get_logger
@@ -76,6 +77,7 @@ class FleetReadings:
 
     def _look_at_fleet(self) -> Mapping[Reading, Values]:
         self._overview = now = overview.look(self._redis)
+        registry = Registry(self._redis)
         return {
             metrics.QUEUE_JOBS: {(stage,): queue.jobs for stage, queue in now.queues.items()},
             metrics.QUEUE_OLDEST_SECONDS: {(stage,): queue.oldest_seconds for stage, queue in now.queues.items()},
@@ -85,6 +87,7 @@ class FleetReadings:
             metrics.OUTBOX_MESSAGES: {(): now.outbox},
             metrics.JOBS_SETTLED: {(verdict,): now.totals.get(verdict, 0) for verdict in metrics.VERDICTS},
             metrics.SPENT_YOCTO: {(): now.spent_yocto},
+            metrics.WORKERS: {(role,): len(registry.alive(role)) for role in metrics.ROLES},
         }
 
     def _keys(self) -> Mapping[Reading, Values]:

@@ -35,6 +35,27 @@ class Part:
     """It brings work in: it stops first."""
     grace_seconds: float = _GRACE_SECONDS
     """How long it may take to stop."""
+    patience_seconds: float = health.STALE_SECONDS
+    """A part whose loop does not turn for so long, and its grace, hangs: the process is not live any more."""
+
+
+class _Stop(threading.Event):
+    """What tells one part to stop. A part asks it, or waits for it, in each turn: so it is known whether the part hangs."""
+
+    def __init__(self, loop: health.Loop) -> None:
+        super().__init__()
+        self.loop = loop
+
+    def is_set(self) -> bool:
+        self.loop.turned()
+        return super().is_set()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        self.loop.turned()
+        try:
+            return super().wait(timeout)
+        finally:
+            self.loop.turned()
 
 
 class Service:
@@ -42,7 +63,8 @@ class Service:
 
     def __init__(self, parts: Sequence[Part], *, name: str, on_stop: Sequence[Callable[[], None]] = ()) -> None:
         self._parts, self._name, self._on_stop = parts, name, on_stop
-        self._stop_intake, self._stop = threading.Event(), threading.Event()
+        self._stopping = threading.Event()
+        self._stops = {part.name: _Stop(health.Loop(part.patience_seconds + part.grace_seconds)) for part in parts}
         self._threads: dict[str, threading.Thread] = {}
 
     def run(self) -> int:
@@ -51,18 +73,19 @@ class Service:
             signal.signal(number, self._on_signal)
         self.start()
         touched_at = float("-inf")
-        while not self._stop_intake.is_set():
-            if time.monotonic() - touched_at >= _TOUCH_EVERY_SECONDS and all(thread.is_alive() for thread in self._threads.values()):
+        while not self._stopping.is_set():
+            if time.monotonic() - touched_at >= _TOUCH_EVERY_SECONDS:
                 health.touch(self._name)
                 touched_at = time.monotonic()
             # Short, because a signal is only seen between two waits of the main thread.
-            self._stop_intake.wait(_TICK_SECONDS)
+            self._stopping.wait(_TICK_SECONDS)
         self.stop()
         return 0
 
     def start(self) -> None:
         """Start every part."""
         for part in self._parts:
+            health.watch_loop(part.name, self._stops[part.name].loop)
             thread = threading.Thread(target=self._supervise, args=(part,), name=part.name, daemon=True)
             self._threads[part.name] = thread
             thread.start()
@@ -70,12 +93,13 @@ class Service:
 
     def stop(self) -> None:
         """Stop what brings work in, then the rest; return when all has ended, or its grace is over."""
-        for event, intake in ((self._stop_intake, True), (self._stop, False)):
-            event.set()
+        for intake in (True, False):
+            parts = [part for part in self._parts if part.intake is intake]
+            for part in parts:
+                self._stops[part.name].set()
             began = time.monotonic()
-            for part in self._parts:
-                if part.intake is intake:
-                    self._join(part, until=began + part.grace_seconds)
+            for part in parts:
+                self._join(part, until=began + part.grace_seconds)
         for close in self._on_stop:
             close()
         log.info("stopped", action="service_stop", service=self._name)
@@ -87,9 +111,9 @@ class Service:
             log.warning("a part did not stop in time", action="service_stop_late", part=part.name)
 
     def _on_signal(self, number: int, _frame: object) -> None:
-        if self._stop_intake.is_set():
+        if self._stopping.is_set():
             os._exit(128 + number)
-        self._stop_intake.set()
+        self._stopping.set()
         notify.tell(notify.STOPPING)
         patience = max((part.grace_seconds for part in self._parts if part.intake), default=0.0)
         log.info(
@@ -100,7 +124,7 @@ class Service:
         )
 
     def _supervise(self, part: Part) -> None:
-        stop = self._stop_intake if part.intake else self._stop
+        stop = self._stops[part.name]
         failures = 0
         while not stop.is_set():
             began = time.monotonic()

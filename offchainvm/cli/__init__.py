@@ -25,6 +25,7 @@ COMMANDS = {
     "build": "Build a repository at a commit once, in the sandbox, with live phases and log.",
     "verify": "Build a module again from its provenance, and compare the bytes.",
     "jobs": "List jobs, show one with its stages, or retry one.",
+    "workers": "Show every process of the fleet: what it does, when it was last seen, what a vanished one held.",
     "doctor": "Look at everything that a worker needs, and say what is wrong and what to do.",
 }
 EXIT_FAILED, EXIT_USAGE = 1, 2

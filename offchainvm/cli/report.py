@@ -11,11 +11,13 @@ from rich.table import Table
 from rich.text import Text
 
 from offchainvm.engine.base import ExecutionResult
+from offchainvm.fleet import Sighting
 from offchainvm.jobs.lookups import Rejected
 from offchainvm.jobs.record import Event, Job, Message, State
 
 BAR_WIDTH = 24
 DETAIL_LIMIT = 20
+_WORKER_STYLES = {"working": "yellow", "idle": "green", "hung": "red", "gone": "red"}
 _STATE_STYLES = {State.SETTLED: "green", State.RUNNING: "yellow", State.RESOLVING: "cyan"}
 
 
@@ -72,6 +74,20 @@ def jobs_table(jobs: Sequence[Job]) -> Table:
     for job in jobs:
         state = Text(verdict_of(job), style=_STATE_STYLES.get(job.state, ""))
         table.add_row(str(job.request_id), job.data_id[:12], state, job.stage.value, source_of(job), clock(job.updated_at))
+    return table
+
+
+def workers_table(found: Sequence[Sighting]) -> Table:
+    """One row a process of the fleet."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for title in ("worker", "state", "seen", "at once", "engines", "host", "jobs"):
+        table.add_column(title, no_wrap=title != "jobs", justify="right" if title == "at once" else "left")
+    for one in found:
+        member, jobs = one.member, ", ".join(job.data_id[:12] for job in one.jobs)
+        table.add_row(
+            member.id, Text(one.state, style=_WORKER_STYLES[one.state]), f"{duration(one.age_seconds)} ago", str(member.capacity),
+            ", ".join(member.engines), member.host, jobs,
+        )  # fmt: skip
     return table
 
 

@@ -224,10 +224,17 @@ class Stack:
         name = role if count == 1 else f"{role}-{count}"
         if role == "flower":
             return self._flower(name)
-        settings = {**self.settings_for(Role(role), name=name), "WORKER_ID": self.worker_id(name)}
+        port = free_port()
+        self._facts[name] = {"health": f"http://127.0.0.1:{port}"}
+        own = {"WORKER_ID": self.worker_id(name), "METRICS_PORT": str(port)}
+        settings = {**self.settings_for(Role(role), name=name), **own}
         live = {"OFFCHAINVM_LIVE_DIR": str(self._live_folder(name))}
         environment = clean_environment({**settings, **live}, builds=role == "compile")
         return self._add_process(name, self._command(role), environment=environment, ready=self._tells_that_it_lives)
+
+    def health_url(self, name: str) -> str:
+        """Where a process shows ``/metrics``, ``/health/live`` and ``/health/ready``."""
+        return str(self._facts[name]["health"])
 
     def worker_id(self, name: str) -> str:
         """WORKER_ID of a process: of this folder's stacks alone, since a compile worker removes what an earlier one of its name left."""

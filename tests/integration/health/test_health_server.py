@@ -19,7 +19,7 @@ from offchainvm.errors import Unavailable
 def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[health.HealthServer]:
     monkeypatch.setenv("OFFCHAINVM_LIVE_DIR", str(tmp_path))
     monkeypatch.setattr(health, "_checks", {})
-    monkeypatch.setattr(health, "_last_touch", {})
+    monkeypatch.setattr(health, "_loops", {})
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]

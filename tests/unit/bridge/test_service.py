@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import threading
+import time
 
 import pytest
 
+from offchainvm import health
 from offchainvm.bridge import service as service_module
 from offchainvm.bridge.service import Part, Service
 
@@ -52,3 +54,27 @@ def test_a_part_that_hangs_does_not_hold_up_the_end() -> None:
     service.start()
     service.stop()
     release.set()
+
+
+def test_a_part_that_hangs_makes_the_process_not_live_and_one_that_waits_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(health, "_loops", {})
+    hung, release = threading.Event(), threading.Event()
+
+    def hangs(_stop: threading.Event) -> None:
+        hung.set()
+        release.wait()
+
+    def waits(stop: threading.Event) -> None:
+        while not stop.wait(0.01):
+            pass
+
+    service = Service([Part(run.__name__, run, grace_seconds=0.1, patience_seconds=0.2) for run in (hangs, waits)], name="test")
+    service.start()
+    assert hung.wait(10)
+    deadline = time.monotonic() + 30
+    while health.is_live():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    assert [(result.name, result.ok) for result in health.live()] == [("hangs", False), ("waits", True)]
+    release.set()
+    service.stop()

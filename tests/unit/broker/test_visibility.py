@@ -44,7 +44,7 @@ def consumer(qos: object) -> Any:
 @pytest.fixture
 def step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> VisibilityStep:
     monkeypatch.setenv("OFFCHAINVM_LIVE_DIR", str(tmp_path))
-    monkeypatch.setattr(health, "_last_touch", {})
+    monkeypatch.setattr(health, "_loops", {})
     return object.__new__(VisibilityStep)
 
 

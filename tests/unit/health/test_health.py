@@ -16,7 +16,7 @@ from offchainvm.errors import Unavailable
 def _fresh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OFFCHAINVM_LIVE_DIR", str(tmp_path / "live"))
     monkeypatch.setattr(health, "_checks", {})
-    monkeypatch.setattr(health, "_last_touch", {})
+    monkeypatch.setattr(health, "_loops", {})
 
 
 def test_a_process_that_never_told_is_not_called_dead() -> None:
@@ -105,3 +105,13 @@ def test_the_file_of_a_killed_process_is_not_judged() -> None:
 
 def test_no_port_means_no_server() -> None:
     assert health.serve(0, name="bridge") is None
+
+
+def test_a_loop_that_hangs_beside_the_main_one_lets_the_liveness_file_grow_old(monkeypatch: pytest.MonkeyPatch) -> None:
+    health.watch_loop("settler", health.Loop(patience_seconds=0))
+    time.sleep(0.001)
+    health.touch("bridge@one")
+    assert not health.liveness_file("bridge@one").exists()
+    health.watch_loop("settler", health.Loop())
+    health.touch("bridge@one")
+    assert health.liveness_file("bridge@one").exists()
