@@ -16,7 +16,16 @@ PAGES = sorted(
 )
 TARGETS = set(re.findall(r"^([a-z][a-z-]*):", (ROOT / "Makefile").read_text(), re.MULTILINE))
 # Variables of other programs, and of this one's own tools.
-OTHER_VARIABLES = {"BASE_IMAGE", "WORKER_IMAGE", "REDIS_IMAGE", "ENV_FILE", "OPERATOR_KEY_FILE", "DOCKER_GROUP", "SOURCE_MIRROR_DIR"}
+OTHER_VARIABLES = {
+    "WORKER_OPTIONS",
+    "BASE_IMAGE",
+    "WORKER_IMAGE",
+    "REDIS_IMAGE",
+    "ENV_FILE",
+    "OPERATOR_KEY_FILE",
+    "DOCKER_GROUP",
+    "SOURCE_MIRROR_DIR",
+}
 
 
 def code_of(page: Path) -> str:
