@@ -1,0 +1,106 @@
+"""SIGTERM to a process in the middle of its work: it ends by itself, and what it had in hand is answered once."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from world import SLOW_ROUNDS, World, echo_module, until
+
+from offchainvm.cli.process import session_members
+from offchainvm.devnet.client import Limits
+from offchainvm.jobs.record import Job, State
+
+SLOW_BUILD = "fn main() { std::thread::sleep(std::time::Duration::from_secs(4)) }"
+GRACE_SECONDS = 30
+AT_ONCE_SECONDS = 5
+
+
+@pytest.fixture(scope="module")
+def world(make_world: Callable[..., Any], builder_image: None) -> Iterator[World]:
+    roles, own = ("bridge", "monitor", "compile", "execute", "resolve"), {"bridge": {"ENABLE_EVENT_MONITOR": "false"}}
+    with make_world(roles=roles, role_settings=own) as world:
+        yield world
+
+
+def ask_to_stop(world: World, name: str) -> int | None:
+    """Its exit code."""
+    process = world.stack.processes[name]
+    process.signal(signal.SIGTERM)
+    return process.wait(GRACE_SECONDS)
+
+
+def job_of(world: World, data_id: str) -> Job:
+    job = world.store.get(data_id)
+    assert job is not None
+    return job
+
+
+def test_an_execute_worker_finishes_the_guest_that_runs(world: World) -> None:
+    world.cache("execute", echo_module(rounds=SLOW_ROUNDS))
+    request = world.ask("execute", "finished")
+    fence = world.wait_for_state(request, State.RUNNING, "execute").fence
+    assert ask_to_stop(world, "execute") == 0
+    assert job_of(world, request.data_id).state in {State.RESOLVING, State.SETTLED}
+    assert job_of(world, request.data_id).fence == fence, "nobody else had to run it"
+    world.assert_answered_once(request, "finished")
+    world.stack.restart("execute")
+
+
+def test_a_second_signal_ends_an_execute_worker_at_once_and_another_runs_the_job(world: World) -> None:
+    world.cache("twice", echo_module(rounds=2 * SLOW_ROUNDS))
+    request = world.ask("twice", "given back", limits=Limits(max_instructions=10**11))
+    world.wait_for_state(request, State.RUNNING, "execute")
+    process = world.stack.processes["execute"]
+    process.signal(signal.SIGTERM)
+    until(lambda: "Warm shutdown" in process.output(), "the first signal to be heard")
+    process.signal(signal.SIGTERM)
+    assert process.wait(AT_ONCE_SECONDS) == 128 + signal.SIGTERM
+    assert session_members(process.pid or 0) == [], "nothing of it is left, its guest neither"
+    assert job_of(world, request.data_id).state in {State.RUNNING, State.QUEUED}
+    world.stack.restart("execute")
+    world.assert_answered_once(request, "given back")
+
+
+def test_a_compile_worker_finishes_the_build_in_hand(world: World, no_sandbox_left: None) -> None:
+    sha = world.publish("compile", build_script=SLOW_BUILD)
+    request = world.ask("compile", "built", commit=sha)
+    world.wait_for_state(request, State.RUNNING, "compile")
+    assert ask_to_stop(world, "compile") == 0
+    job = job_of(world, request.data_id)
+    assert (job.stage.value, job.state) != ("compile", State.RUNNING)
+    assert job.deaths == 0
+    world.assert_answered_once(request, "built")
+    world.stack.restart("compile")
+
+
+def test_a_resolve_worker_between_store_and_send_leaves_the_rest_to_the_settler(world: World) -> None:
+    world.cache("resolve", echo_module())
+    world.stack.client.control("faults", {"kind": "delay", "seconds": 2, "rpc_method": "send_tx", "times": 1})
+    request = world.ask("resolve", "sent")
+    world.wait_for_state(request, State.RESOLVING)
+    until(lambda: any(event.what == "signed" for event in world.store.history(request.data_id)), "the bytes to be stored")
+    assert ask_to_stop(world, "resolve") == 0
+    world.assert_answered_once(request, "sent")
+    world.stack.restart("resolve")
+
+
+def test_a_monitor_is_asked_to_stop_and_the_next_one_misses_nothing(world: World) -> None:
+    world.cache("monitor", echo_module())
+    assert ask_to_stop(world, "monitor") == 0
+    request = world.ask("monitor", "seen later")
+    world.stack.restart("monitor")
+    world.assert_answered_once(request, "seen later")
+
+
+def test_a_second_signal_ends_a_bridge_in_the_middle_of_its_polls(world: World) -> None:
+    process = world.stack.processes["bridge"]
+    process.signal(signal.SIGTERM)
+    until(lambda: "service_stopping" in process.output(), "the first signal to be heard")
+    process.signal(signal.SIGTERM)
+    assert process.wait(AT_ONCE_SECONDS) in {0, 128 + signal.SIGTERM}, "0 where its polls were done already"
+    world.stack.restart("bridge")
+    world.cache("bridge", echo_module())
+    world.assert_answered_once(world.ask("bridge", "polled later"), "polled later")
