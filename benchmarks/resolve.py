@@ -200,7 +200,6 @@ def _submit(place: Place, results: Any, stop: Any) -> None:
         journal=Journal(Path(place.folder) / "resolve", "resolve"),
         keys=[OperatorKey(SecretStr(pair.secret_text)) for pair in pairs],
         policy=Policy(operator_id=OPERATOR_ID, contract_id=keys.contract_id, gas=30 * TERAGAS, window=place.scenario.window, batch=10),
-        redis_run_id=JobStore(redis).server_run_id,
     )
     redis.delete("ovm:bell")
     results.put("ready")

@@ -2,6 +2,7 @@
 
     folder/ROLE.PID.RANDOM/journal.log     one record after another, written by the process that holds the folder's lock
                           /lock            held with flock for as long as that process lives
+    folder/.home                           the name of this place, for as long as its journals are kept
 
 An entry is durable when ``append`` returns; appends of several threads share one fsync. What is discarded gets a
 tombstone and goes when the file is rewritten. A process adopts the folders of its role that nobody holds any more.
@@ -66,6 +67,7 @@ class Journal:
             self._folder = folder / f"{role}.{self._pid}.{uuid.uuid4().hex[:8]}"
             self._folder.mkdir(mode=0o700)
             self._lock = _try_lock(self._folder / "lock")
+            self.home = _named(folder / ".home")
         self._file, self._size, self._live_bytes = -1, 0, 0
         self._rewrite()
         self.adopt()
@@ -233,6 +235,15 @@ class Journal:
             return len(kept)
         finally:
             os.close(lock)
+
+
+def _named(path: Path) -> str:
+    """The name in a file that is made with one where there is none."""
+    if not path.exists():
+        new = path.with_suffix(".new")
+        new.write_text(uuid.uuid4().hex)
+        new.replace(path)
+    return path.read_text()
 
 
 def _record(what: int, kind: str, key: str, body: bytes) -> bytes:

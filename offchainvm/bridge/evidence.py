@@ -2,7 +2,10 @@
 
 UNKNOWN_TRANSACTION alone proves nothing. One of these does, seen at one endpoint before the hash is unknown there, twice:
 the key's final nonce has passed ours; the key is gone at a final block; the validity window has passed; the bytes are
-refused for good.
+refused for good; or its key's allowance is used up, with nothing in flight that could bring some of it back.
+
+So its nonce need not be used again by what replaces it: where the nonce is used the chain would refuse that, and where it
+is not, these bytes cannot land beside it.
 """
 
 from __future__ import annotations
@@ -49,8 +52,10 @@ class Coroner:
         self._rpc, self._operator_id = rpc, operator_id
         self._limits: ProtocolLimits | None = None
 
-    def examine(self, transaction: Transaction) -> Evidence | None:
+    def examine(self, transaction: Transaction, *, refund_due: bool) -> Evidence | None:
         """Look for one reason, and whether the hash is unknown after it; None when the transaction may still land.
+
+        ``refund_due``: its key has a transaction in a block that is not final, which may give allowance back.
 
         Raises:
             RpcUnavailable, RpcRefused: the node makes no statement.
@@ -59,7 +64,7 @@ class Coroner:
         key = node.access_key(self._operator_id, transaction.public_key)
         height = node.final_block().height if key is None else key.block_height
         passed = self._reason(key, height, transaction)
-        reason = passed or self._refused_for_good(node, transaction)
+        reason = passed or self._refused_for_good(node, transaction, refund_due=refund_due)
         # After the reason, not before: what landed until then is known to this node now.
         if reason is None or self._look(node, transaction.hash, transaction).state not in ABSENT:
             return None
@@ -74,17 +79,19 @@ class Coroner:
             return "the key is gone"
         return "its validity window has passed" if height > transaction.block_height + self._validity_blocks() else None
 
-    def _refused_for_good(self, node: Rpc, transaction: Transaction) -> str | None:
+    def _refused_for_good(self, node: Rpc, transaction: Transaction, *, refund_due: bool) -> str | None:
         """By its bytes an unseen transaction is checked, and not sent."""
         outcome = self._look(node, transaction.signed, transaction)
         if outcome.state is not TransactionState.REFUSED or outcome.reason is None:
             return None
         if outcome.reason.refusal is Refusal.FOR_GOOD:
             return f"the chain refuses it for good: {outcome.reason}"
+        if outcome.reason.refusal is Refusal.ALLOWANCE and not refund_due:
+            return "its key's allowance is used up"
         if outcome.reason.refusal is Refusal.FUNDS:
             log.error(
-                "a key cannot pay for its transactions. Top up the operator's account, or give the key a new allowance",
-                action="key_without_funds",
+                "the operator's account cannot pay for its transactions. Top it up",
+                action="account_without_funds",
                 public_key=transaction.public_key,
                 reason=str(outcome.reason),
             )

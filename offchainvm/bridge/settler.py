@@ -100,6 +100,7 @@ class Settler:
         self._make_nonces, self._operator_id, self._on_settled = nonces, operator_id, on_settled
         self._nonces: Nonces | None = None
         self._watches: dict[str, _Watch] = {}
+        self._keys_aboard = set[str]()
         self._redis, self._chain = Link("redis (settler)"), Link("NEAR RPC (settler)", longest_seconds=4.0)
         self._until_aboard, self._until_final = Pace(0.1), Pace(0.3)
         self._holds_at = self._sending_rests_until = float("-inf")
@@ -126,6 +127,7 @@ class Settler:
         flights, now = self._resolves.in_flight(), time.monotonic()
         self._remember(flights, now)
         self._look_at_nonces(flights, now)
+        self._keys_aboard = {flight.public_key for flight in flights if self._watches[flight.hash].aboard}
         self._look_up_due(flights, now)
         self._until_aboard.learn()
         self._until_final.learn()
@@ -195,7 +197,9 @@ class Settler:
                 return _Finding(outcome)
             if outcome.state not in ABSENT:
                 return _Finding(outcome, may_send=outcome.send_again)
-            return _Finding(outcome, evidence=self._coroner.examine(flight), may_send=True)
+            return _Finding(
+                outcome, evidence=self._coroner.examine(flight, refund_due=flight.public_key in self._keys_aboard), may_send=True
+            )
         except (RpcRefused, RpcUnavailable) as error:
             return _Finding(TransactionOutcome(TransactionState.NO_STATEMENT, text=error.sentence))
         except Exception as error:

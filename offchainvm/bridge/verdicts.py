@@ -59,7 +59,7 @@ class Verdicts:
         for earlier in self._resolves.hashes(data_id):
             if earlier == transaction.hash:
                 continue
-            state = look_up(self._rpc, earlier, sender_id=self._operator_id, actions=1).state
+            state = self._state_of(earlier)
             if state is TransactionState.SUCCEEDED:
                 return RowOutcome(Verdict.ACCEPTED)
             if state in {TransactionState.PENDING, TransactionState.NO_STATEMENT}:
@@ -68,3 +68,10 @@ class Verdicts:
         if job is not None and job.deadline_height is not None and head is not None and head > job.deadline_height:
             return RowOutcome(Verdict.EXPIRED, "expired: the request's deadline passed before our answer reached the contract")
         return RowOutcome(Verdict.RESOLVED_ELSEWHERE, "resolved_elsewhere: the contract had an answer, or had given up, before ours came")
+
+    def _state_of(self, hash: str) -> TransactionState:
+        """As the endpoint in use knows it; what that does not know, as the next one does."""
+        state = look_up(self._rpc, hash, sender_id=self._operator_id, actions=1).state
+        if state is not TransactionState.UNKNOWN:
+            return state
+        return look_up(self._rpc.elsewhere(), hash, sender_id=self._operator_id, actions=1).state

@@ -12,12 +12,19 @@ from typing import Any
 
 from redis import Redis
 
+from offchainvm.errors import Unavailable
 from offchainvm.jobs.overview import YOCTO_A_UNIT
 from offchainvm.jobs.record import fixed_text, parse_report
 from offchainvm.jobs.rows import Row, RowOutcome, Transaction
 from offchainvm.jobs.server import Server, key, milliseconds, new_token, plain, reaching_redis, text
 
-__all__ = ["Resolves", "Row", "RowOutcome", "Transaction"]
+__all__ = ["JournalAwaited", "Resolves", "Row", "RowOutcome", "Transaction"]
+
+
+class JournalAwaited(Unavailable):
+    """Redis was started anew, and a host that signs has not replayed its journal since: nothing is taken before."""
+
+    code = "journal_awaited"
 
 
 class Resolves:
@@ -32,10 +39,22 @@ class Resolves:
 
         Rows whose deadline ``final_height`` has reached are settled EXPIRED instead. After a failed batch fewer come
         at once; a row that an error blamed comes alone.
+
+        Raises:
+            JournalAwaited: see ``replayed``.
         """
         token = token or new_token()
         found = self._server.run("take", token, count, milliseconds(lease_seconds), final_height)
+        if isinstance(found, str):
+            raise JournalAwaited("journal", f"Redis was started anew: the journal of host {found} comes first", retry_after_seconds=1.0)
         return [_row(token, values) for values in found]
+
+    def replayed(self, host: str, run_id: str) -> str:
+        """Say that a host which signs is alive and has replayed its journal since the start ``run_id`` of Redis ('' = since none).
+
+        Returns the id of the present start: while it is another, ``take`` gives nobody anything, for at most 20 s.
+        """
+        return str(self._server.run("replayed", host, run_id))
 
     def give_back(self, rows: Sequence[Row]) -> int:
         """Rows that were not signed are WAITING again, nothing counted; how many still were of their take."""
@@ -139,8 +158,7 @@ class Resolves:
 
 
 def _row(take: str, values: Sequence[str]) -> Row:
-    data_id, arguments, deadline, tries, report, replaces = values
-    public_key, _, nonce = replaces.partition(" ")
+    data_id, arguments, deadline, tries, report = values
     return Row(
         data_id=data_id,
         arguments=base64.b64decode(arguments),
@@ -148,7 +166,6 @@ def _row(take: str, values: Sequence[str]) -> Row:
         attempts=int(tries),
         take=take,
         report=report,
-        replaces=(public_key, int(nonce)) if nonce else None,
     )
 
 

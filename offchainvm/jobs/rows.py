@@ -24,8 +24,6 @@ class Row:
     """Who took it: ``store`` refuses rows of a take that has run out."""
     report: str = ""
     """Its report, opaque here: out of the journal it lets a job be reported whose record is lost."""
-    replaces: tuple[str, int] | None = None
-    """Public key and nonce of the dead transaction that carried it last: a replacement uses both again where it can."""
 
 
 @dataclass(frozen=True)
@@ -70,8 +68,7 @@ def parse_journal_body(body: bytes) -> tuple[Transaction, list[Row]]:
 
 def _parse_row(values: dict[str, Any]) -> Row:
     row = _known(Row, values)
-    replaces = row.get("replaces")
-    row.update(arguments=base64.b64decode(row["arguments"]), replaces=None if replaces is None else (replaces[0], replaces[1]))
+    row.update(arguments=base64.b64decode(row["arguments"]))
     return Row(**row)
 
 

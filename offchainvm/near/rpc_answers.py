@@ -24,7 +24,9 @@ class Refusal(str, Enum):
     KEY_MISSING = "key_missing"
     """The account has no such key, or the node lags behind the key's birth."""
     FUNDS = "funds"
-    """Balance or allowance is short: the same bytes are good again after a top-up or a refund."""
+    """The account's balance is short: the same bytes are good again after a top-up or a refund."""
+    ALLOWANCE = "allowance"
+    """The key may not spend so much any more: nothing raises that but refunds of its own transactions."""
     BUSY = "busy"
     """The shard is congested or stuck, the node cannot read its state: the same bytes later."""
     FOR_GOOD = "for_good"
@@ -38,7 +40,7 @@ _REFUSALS = {
     "Expired": Refusal.EXPIRED,
     "AccessKeyNotFound": Refusal.KEY_MISSING,
     "SignerDoesNotExist": Refusal.KEY_MISSING,
-    "NotEnoughAllowance": Refusal.FUNDS,
+    "NotEnoughAllowance": Refusal.ALLOWANCE,
     "NotEnoughBalance": Refusal.FUNDS,
     "LackBalanceForState": Refusal.FUNDS,
     "ShardCongested": Refusal.BUSY,

@@ -14,10 +14,13 @@ from __future__ import annotations
 
 import functools
 import itertools
+import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
+
+from celery import signals
 
 from offchainvm import logs, metrics
 from offchainvm.app import app
@@ -41,6 +44,8 @@ LONGEST_SECONDS = 10.0
 HARD_LIMIT_SECONDS = 60
 LOOK_EVERY_SECONDS = 5.0
 JOURNAL_KIND = "transaction"
+REPLAY_EVERY_SECONDS = 2.0
+_opening = threading.Lock()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,7 +74,6 @@ class Submitter:
         journal: Journal,
         keys: Sequence[OperatorKey],
         policy: Policy,
-        redis_run_id: Callable[[], str],
     ) -> None:
         self._resolves = resolves
         self._nonces = nonces
@@ -79,17 +83,33 @@ class Submitter:
         self._keys = keys
         self._turns = itertools.cycle(keys)
         self._policy = policy
-        self._redis_run_id = redis_run_id
-        self._known_run_id = ""
+        self._replayed_since = ""
+        self._one_at_a_time = threading.Lock()
         self._looked_at = time.monotonic()
         self._over: set[str] = set()
         self._keyring = Keyring(rpc, nonces, operator_id=policy.operator_id, contract_id=policy.contract_id)
         self._chain_away = False
 
     def submit(self) -> int:
-        """Send until nothing waits, no key has room, the chain is away or time is up; the number of transactions signed."""
+        """Send until nothing waits, no key has room, the chain is away or time is up; the number of transactions signed.
+
+        Raises:
+            JournalAwaited: this host is ready, and another that signs has not replayed its journal yet.
+        """
+        with self._one_at_a_time:
+            return self._submit()
+
+    def replay(self) -> None:
+        """Bring back what a Redis that was started anew may have forgotten; called often, whether or not there is work.
+
+        Until every host that signs has done so, nobody takes a row.
+        """
+        with self._one_at_a_time:
+            self._replay()
+
+    def _submit(self) -> int:
         self._resolves.answer_bell()
-        self._restore_after_redis()
+        self._replay()
         self._forget_settled()
         self._chain_away, until = False, time.monotonic() + LONGEST_SECONDS
         sent, without_room = 0, 0
@@ -172,17 +192,17 @@ class Submitter:
             metrics.TRANSACTIONS.add(outcome="sent")
             log.info("A resolve was sent.", action="send_resolve", transaction=transaction.hash, data_ids=transaction.data_ids)
 
-    def _restore_after_redis(self) -> None:
-        """Bring back what a Redis that was restarted may have forgotten, before anything new is taken."""
-        run_id = self._redis_run_id()
-        if run_id == self._known_run_id:
+    def _replay(self) -> None:
+        run_id = self._resolves.replayed(self._journal.home, self._replayed_since)
+        if run_id == self._replayed_since:
             return
         for _kind, _key, body in self._journal.entries_of_others():
             self._restore(body)
         for _kind, key, body in self._journal.entries():
             if not self._restore(body):
                 self._journal.discard([key])
-        self._known_run_id = run_id
+        self._replayed_since = run_id
+        self._resolves.replayed(self._journal.home, run_id)
 
     def _restore(self, body: bytes) -> bool:
         transaction, rows = parse_journal_body(body)
@@ -203,7 +223,7 @@ class Submitter:
 
 
 def prepare(_app: Any, settings: Settings) -> None:
-    """Check the keys, and the gas against the chain's limit where the chain can be asked.
+    """Check the keys, and the gas against the chain's limit where the chain can be asked; have the journal replayed.
 
     Raises:
         SettingsError: a key cannot be read, or the chain allows less gas.
@@ -212,6 +232,7 @@ def prepare(_app: Any, settings: Settings) -> None:
     journals = rooms.state_dir(settings) / "journal"
     metrics.add_source("journal", lambda: {metrics.JOURNAL_BYTES: {("resolve",): size_bytes(journals, "resolve")}})
     resolve_waiting.time_limit = HARD_LIMIT_SECONDS
+    signals.worker_process_init.connect(_keep_replaying)
     try:
         limits = rooms.rpc(settings).protocol_config()
     except (Unavailable, Refused) as error:
@@ -220,8 +241,14 @@ def prepare(_app: Any, settings: Settings) -> None:
         check_gas(limits, settings.resolve_gas_tgas * TERAGAS)
 
 
-@functools.cache
 def _submitter() -> Submitter:
+    """The one of this process."""
+    with _opening:
+        return _open_submitter()
+
+
+@functools.cache
+def _open_submitter() -> Submitter:
     settings = load([Role.RESOLVE])
     redis = rooms.redis_client(settings.redis_url)
     rpc = rooms.rpc(settings)
@@ -238,7 +265,6 @@ def _submitter() -> Submitter:
             window=settings.key_window,
             batch=settings.resolves_per_transaction,
         ),
-        redis_run_id=rooms.job_store(settings).server_run_id,
     )
 
 
@@ -249,3 +275,19 @@ def resolve_waiting(message: dict[str, Any]) -> None:  # noqa: ARG001 -- a doorb
         _submitter().submit()
     except (Unavailable, Refused) as error:
         log.warning("Resolves wait; the reconciler rings again.", action="wait_for_service", reason=str(error))
+
+
+def _keep_replaying(**_: Any) -> None:
+    """A host without work must replay its journal too: the others wait for it."""
+    threading.Thread(target=_replay_for_ever, name="replay", daemon=True).start()
+
+
+def _replay_for_ever() -> None:
+    while True:
+        try:
+            _submitter().replay()
+        except (Unavailable, Refused) as error:
+            log.debug("The journal waits to be replayed.", action="wait_for_service", reason=str(error))
+        except Exception:
+            log.exception("The journal could not be replayed; tried again.", action="replay_failed")
+        time.sleep(REPLAY_EVERY_SECONDS)

@@ -45,11 +45,16 @@ class FakeRpc:
     head: int = 100
     sent: list[bytes] = field(default_factory=list)
     away: bool = False
+    other: FakeRpc | None = None
+    """Another endpoint of the same client."""
     calls: list[str] = field(default_factory=list)
     """Names of the looks, in order."""
 
     def pinned(self) -> FakeRpc:
         return self
+
+    def elsewhere(self) -> FakeRpc:
+        return self.other or self
 
     def tx(self, transaction: str | bytes, *, sender_id: str) -> dict[str, Any]:
         self.calls.append("tx")

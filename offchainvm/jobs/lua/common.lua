@@ -5,7 +5,7 @@
 --                             rebuild, source (JSON, found on chain), deadline, event, ready (not before), nudges (re-publications), waits (uncounted repeats), accepted, updated, needs,
 --                             keep (seconds of retention);
 --                             with a payload: args (base64), response, report, brief (report without a long output),
---                             row (waiting|taken|signed|settled), take, tries, alone, replaces, tx, hashes (space separated), verdict, error
+--                             row (waiting|taken|signed|settled), take, tries, alone, tx, hashes (space separated), verdict, error
 -- ovm:history:ID      list    JSON [at, stage, what, detail], the newest 64
 -- ovm:request:RID     string  data_id of a request id
 -- ovm:tomb:ID         hash    verdict, tx, report, error: outlives the record
@@ -21,6 +21,7 @@
 -- ovm:tx:HASH         hash    transaction in flight: key, nonce, height, signed, ids (space separated), attempts, stored
 -- ovm:flight:PK       zset    its hashes by nonce;  ovm:keys set: public keys that have any
 -- ovm:aboard:PK       set     those of them whose nonce a block has used: no slot of the window is theirs
+-- ovm:epoch           hash    run (id of the last start of Redis), since;  ovm:journals hash: host that signs -> 'run seen', its last replay
 -- ovm:sent            list    one entry when something was sent that no settler has heard of
 -- ovm:head            string  highest final height seen;  ovm:batch string: rows at once after a failed batch
 -- ovm:bell            string  a ring is pending;  ovm:bell:last, ovm:bell:seq

@@ -5,12 +5,11 @@
 local token, hash, seen = unpack(ARGV)
 local before = remembered(token)
 if before then return tonumber(before) end
-local tx = redis.call('HMGET', P .. 'tx:' .. hash, 'ids', 'attempts', 'key', 'nonce')
+local tx = redis.call('HMGET', P .. 'tx:' .. hash, 'ids', 'attempts')
 if not tx[1] or tx[2] ~= seen then return answer(token, 0) end
 for _, id in ipairs(words(tx[1])) do
   local now = get(id, 'row', 'tx')
   if now[1] == 'signed' and now[2] == hash then
-    redis.call('HSET', job(id), 'replaces', tx[3] .. ' ' .. tx[4])
     note(id, 'resolve', 'dead', hash)
     release(id, hash)
   end

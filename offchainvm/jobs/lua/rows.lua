@@ -53,7 +53,7 @@ local function settle_job(id, verdict, hash, err)
   if hash == '' then hash = now[7] or '' end
   local retention = tonumber(now[8] or KEEP_SECONDS)
   redis.call('HSET', job(id), 'state', 'settled', 'row', 'settled', 'verdict', verdict, 'tx', hash, 'error', err, 'updated', NOW)
-  redis.call('HDEL', job(id), 'args', 'take', 'replaces')
+  redis.call('HDEL', job(id), 'args', 'take')
   note(id, 'resolve', verdict, err ~= '' and err or hash)
   local brief = (now[3] and now[3] ~= '') and now[3] or now[2] or ''
   redis.call('HSET', P .. 'tomb:' .. id, 'verdict', verdict, 'tx', hash, 'report', brief, 'error', err)

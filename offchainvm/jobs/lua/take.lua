@@ -1,14 +1,14 @@
 -- Take rows to sign: oldest deadline first, the doorbell cleared before anything is read.
 -- ARGV: 1 token (names the take), 2 count, 3 lease ms, 4 final height
--- Returns JSON [[id, args, deadline, tries, report, replaces], …]. The answer to a repeated call has the rows that are still of this take.
--- Needs: rows
+-- Returns JSON, as a text, the host whose journal must be replayed first; else [[id, args, deadline, tries, report], …]. The answer to a repeated call has the rows that are still of this take.
+-- Needs: rows epochs
 local token, count, lease, final_height = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
 local function described(ids)
   local rows = {}
   for _, id in ipairs(ids) do
-    local now = get(id, 'row', 'take', 'args', 'deadline', 'tries', 'report', 'replaces')
+    local now = get(id, 'row', 'take', 'args', 'deadline', 'tries', 'report')
     if now[1] == 'taken' and now[2] == token then
-      rows[#rows + 1] = { id, now[3], now[4] or '', now[5] or '0', now[6] or '', now[7] or '' }
+      rows[#rows + 1] = { id, now[3], now[4] or '', now[5] or '0', now[6] or '' }
     end
   end
   return #rows > 0 and cjson.encode(rows) or '[]'
@@ -17,6 +17,8 @@ local before = remembered(token)
 if before then return described(words(before)) end
 
 redis.call('DEL', P .. 'bell')
+local host = awaited()
+if host then return cjson.encode(host) end
 if final_height > tonumber(redis.call('GET', P .. 'head') or '0') then redis.call('SET', P .. 'head', ARGV[4]) end
 -- After a failed batch fewer go together, until batches land again (near.md).
 local together = math.min(count, tonumber(redis.call('GET', P .. 'batch') or count))

@@ -70,7 +70,6 @@ class Worker:
             journal=self.journal,
             keys=[OperatorKey(SecretStr(chain.keys.function_call_keys[0].secret_text))],
             policy=Policy(operator_id=OPERATOR_ID, contract_id=chain.keys.contract_id, gas=30 * TERAGAS, window=8),
-            redis_run_id=self.store.server_run_id,
         )
 
     def answer(self, data_id: str, output: bytes = b"42") -> None:

@@ -70,7 +70,6 @@ class Room:
             journal=journal,
             keys=[self.key(full_access=full_access)],
             policy=Policy(operator_id=OPERATOR_ID, contract_id=self.keys.contract_id, gas=30 * TERAGAS, window=window, batch=batch),
-            redis_run_id=self.store.server_run_id,
         )
 
     def settle(self, *, rpc: Rpc | None = None) -> None:

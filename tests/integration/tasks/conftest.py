@@ -69,25 +69,24 @@ def house(redis_client: Redis, tmp_path):
         redis, rpc, resolves, store = redis_client, ScriptedRpc(), Resolves(redis_client), JobStore(redis_client)
         keys, window, batch, folder = [a_key()], 2, 1, tmp_path
 
-        def waiting(self, number: int) -> str:
+        def waiting(self, number: int, answer: bytes = b"42") -> str:
             data_id = f"{number:064x}"
             task = CompileTask(request_id=number, data_id=data_id, code_source=CodeSource(repo="a/b", commit="main"), input_data="")
             self.store.accept(task, stage=Stage.EXECUTE, limits=ResourceLimits(), deadline_height=HEIGHT + 200)
             claim = self.store.claim(data_id, Stage.EXECUTE, owner="w", lease_seconds=60)
-            fitted = payload.fit(data_id, ExecutionResponse(success=True, return_value=b"42"))
+            fitted = payload.fit(data_id, ExecutionResponse(success=True, return_value=answer))
             report = ExecutionReport(request_id=number, success=True)
             assert self.store.commit(claim, ToResolve(arguments=fitted.arguments, response=fitted.response, report=report))
             return data_id
 
-        def submitter(self) -> Submitter:
+        def submitter(self, host: str = "host") -> Submitter:
             return Submitter(
                 resolves=self.resolves,
                 nonces=Nonces(self.redis, network="devnet", account_id="operator.test"),
                 rpc=self.rpc,
-                journal=Journal(self.folder, "resolve"),
+                journal=Journal(self.folder / host, "resolve"),
                 keys=self.keys,
                 policy=Policy(operator_id="operator.test", contract_id="vm.test", gas=30 * 10**12, window=self.window, batch=self.batch),
-                redis_run_id=self.store.server_run_id,
             )
 
     return House()

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from offchainvm.errors import Unavailable
 from offchainvm.jobs.outbox import Outbox
 from offchainvm.jobs.record import Stage, Verdict
+from offchainvm.jobs.resolves import JournalAwaited
 from offchainvm.jobs.rows import RowOutcome, parse_journal_body
 from offchainvm.models import ExecutionResponse
 from offchainvm.near import keyring, payload
@@ -219,3 +222,49 @@ def test_what_is_settled_leaves_the_journal_at_the_second_look(house, monkeypatc
     assert len(submitter._journal.entries()) == 1
     submitter.submit()
     assert submitter._journal.entries() == []
+
+
+def _start_redis_anew(house, *, seconds_ago: float = 0.0) -> None:
+    """As scripts see it: what was replayed was so for another start."""
+    for host, told in house.redis.hgetall("ovm:journals").items():
+        house.redis.hset("ovm:journals", host, b"before " + told.split()[1])
+    since = int((time.time() - seconds_ago) * 1000)
+    house.redis.hset("ovm:epoch", mapping={"run": house.store.server_run_id(), "since": since})
+
+
+def test_no_host_signs_an_answer_anew_that_stands_in_the_journal_of_another(house) -> None:
+    """The last second of Redis is lost, and the job was executed again with another result before its first host is back."""
+    house.waiting(1, b"first answer")
+    first, second = house.submitter("first"), house.submitter("second")
+    assert (first.submit(), second.submit()) == (1, 0)
+    [before] = house.resolves.in_flight()
+    hosts = house.redis.hgetall("ovm:journals")
+    house.redis.flushall()
+    house.redis.hset("ovm:journals", mapping=hosts)
+    house.waiting(1, b"second answer")
+    _start_redis_anew(house)
+    for each in (first, second):
+        each._replayed_since = "before"
+    with pytest.raises(JournalAwaited, match="comes first"):
+        second.submit()
+    first.replay()
+    assert second.submit() == 0
+    assert [flight.signed for flight in house.resolves.in_flight()] == [before.signed]
+    assert len(house.rpc.sent) == 1
+
+
+@pytest.mark.parametrize(("seconds_ago", "silent_seconds"), [(21.0, 0.0), (0.0, 61.0)], ids=["after a while", "or that was gone before"])
+def test_a_host_that_does_not_come_back_is_given_up(house, seconds_ago: float, silent_seconds: float) -> None:
+    seen = int((time.time() - seconds_ago - silent_seconds) * 1000)
+    house.redis.hset("ovm:journals", "gone", f"before {seen}")
+    house.waiting(1)
+    _start_redis_anew(house, seconds_ago=seconds_ago)
+    assert house.submitter().submit() == 1
+    assert b"gone" not in house.redis.hkeys("ovm:journals")
+
+
+def test_a_replay_for_an_earlier_start_opens_nothing(house) -> None:
+    house.waiting(1)
+    assert house.resolves.replayed("slow", "an earlier start") == house.store.server_run_id()
+    with pytest.raises(JournalAwaited, match="slow"):
+        house.submitter().submit()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from settling import KEY, World, failed, pending, succeeded
+from settling import KEY, FakeRpc, World, failed, pending, succeeded
 
 from offchainvm.jobs.record import Verdict
 from offchainvm.jobs.resolves import RowOutcome
@@ -196,6 +196,16 @@ def test_unable_to_resume_waits_for_an_earlier_transaction_of_ours(world: World)
     world.turn()
     assert world.resolves.settled == {}
     world.rpc.answers["h0"] = succeeded()
+    world.turn()
+    assert [row.verdict for row in world.resolves.settled["h1"]] == [Verdict.ACCEPTED]
+
+
+def test_what_one_endpoint_has_forgotten_another_still_knows_as_ours(world: World) -> None:
+    world.resolves.add()
+    world.resolves.earlier["job"] = ["h0", "h1"]
+    world.rpc.answers["h1"] = UNABLE
+    world.rpc.other = FakeRpc(answers={"h0": succeeded()})
+    world.turn(0)
     world.turn()
     assert [row.verdict for row in world.resolves.settled["h1"]] == [Verdict.ACCEPTED]
 

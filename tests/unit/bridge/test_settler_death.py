@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from settling import KEY, World, invalid_in_chunk, succeeded
+from settling import KEY, World, invalid_in_chunk, pending, succeeded
 
 from offchainvm.bridge import settler as settler_module
 from offchainvm.jobs.record import Verdict
@@ -31,7 +31,11 @@ def _kill_by_refusal(world: World) -> None:
     world.rpc.check = InvalidTransaction(invalid_reason("InvalidSignature"))
 
 
-@pytest.mark.parametrize("kill", [_kill_by_nonce, _kill_by_absence, _kill_by_age, _kill_by_refusal])
+def _kill_by_allowance(world: World) -> None:
+    world.rpc.check = InvalidTransaction(invalid_reason({"InvalidAccessKeyError": {"NotEnoughAllowance": {"allowance": "1", "cost": "2"}}}))
+
+
+@pytest.mark.parametrize("kill", [_kill_by_nonce, _kill_by_absence, _kill_by_age, _kill_by_refusal, _kill_by_allowance])
 def test_dead_only_after_two_looks_with_nothing_sent_in_between(world: World, kill: Callable[[World], None]) -> None:
     world.resolves.add()
     world.turn(0)
@@ -43,7 +47,10 @@ def test_dead_only_after_two_looks_with_nothing_sent_in_between(world: World, ki
     assert world.rpc.sent == []
 
 
-@pytest.mark.parametrize(("kill", "blamed"), [(_kill_by_refusal, "InvalidSignature"), (_kill_by_absence, "the key is gone")])
+@pytest.mark.parametrize(
+    ("kill", "blamed"),
+    [(_kill_by_refusal, "InvalidSignature"), (_kill_by_absence, "the key is gone"), (_kill_by_allowance, "allowance is used up")],
+)
 def test_a_key_whose_transactions_the_chain_refuses_signs_nothing_more_and_that_is_told_once(
     world: World, kill: Callable[[World], None], blamed: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -69,7 +76,9 @@ def test_a_key_is_not_blamed_for_a_transaction_that_came_too_late(world: World, 
     assert (world.resolves.dead_hashes, world.nonces.holds) == (["h1"], {})
 
 
-@pytest.mark.parametrize("reason", ["Expired", "ShardStuck", {"InvalidNonce": {"ak_nonce": 9, "tx_nonce": 5}}, "SomethingNew"])
+@pytest.mark.parametrize(
+    "reason", ["Expired", "ShardStuck", {"NotEnoughBalance": {}}, {"InvalidNonce": {"ak_nonce": 9, "tx_nonce": 5}}, "SomethingNew"]
+)
 def test_other_refusals_prove_nothing(world: World, reason: Any) -> None:
     world.resolves.add()
     world.rpc.check = InvalidTransaction(invalid_reason(reason))
@@ -137,4 +146,19 @@ def test_one_found_invalid_in_a_chunk_is_as_if_unseen_and_raises_the_floor(world
     _kill_by_nonce(world)
     world.turn()
     world.turn()
+    assert world.resolves.dead_hashes == ["h1"]
+
+
+def test_an_allowance_is_not_used_up_while_what_the_key_has_in_a_block_may_give_some_back(world: World) -> None:
+    world.resolves.add("h0", nonce=5)
+    world.resolves.add("h1", nonce=6)
+    world.rpc.answers["h0"] = pending()
+    world.rpc.key = AccessKey(nonce=5, block_height=100, full_access=False)
+    _kill_by_allowance(world)
+    for _ in range(4):
+        world.turn()
+    assert world.resolves.dead_hashes == []
+    world.rpc.answers["h0"] = succeeded()
+    for _ in range(3):
+        world.turn()
     assert world.resolves.dead_hashes == ["h1"]

@@ -85,7 +85,7 @@ def test_bytes_that_are_no_text_survive_in_responses_and_reports() -> None:
 
 
 def test_the_journal_gives_back_what_it_got() -> None:
-    rows = [Row(DATA_ID, b'{"a":1}', 5, 1, "take", '{"request_id":1}', ("ed25519:k", 9)), Row("cd" * 32, b"\xff", None, 0, "take")]
+    rows = [Row(DATA_ID, b'{"a":1}', 5, 1, "take", '{"request_id":1}'), Row("cd" * 32, b"\xff", None, 0, "take")]
     tx = Transaction("h", "ed25519:k", 2**63, 4, b"\x00\xff", (DATA_ID, "cd" * 32), 2, 1.5)
     assert parse_journal_body(journal_body(tx, rows)) == (tx, rows)
 

@@ -150,7 +150,17 @@ def test_closing_with_nothing_kept_leaves_nothing(tmp_path: Path) -> None:
     journal.discard(["a"])
     journal.close()
     journal.close()
-    assert [path.name for path in tmp_path.iterdir()] == [".lock"]
+    assert {path.name for path in tmp_path.iterdir()} == {".lock", ".home"}
+
+
+def test_a_place_keeps_its_name(tmp_path: Path) -> None:
+    first, second, elsewhere = Journal(tmp_path, "resolve"), Journal(tmp_path, "resolve"), Journal(tmp_path / "other", "resolve")
+    assert first.home == second.home != elsewhere.home
+    for journal in (first, second, elsewhere):
+        journal.close()
+    again = Journal(tmp_path, "resolve")
+    assert again.home == first.home
+    again.close()
     with pytest.raises(RuntimeError, match="closed"):
         journal.append("task", "b", b"2")
 

@@ -117,7 +117,7 @@ def test_only_what_calls_for_an_operator_alerts() -> None:
         ({"NonceTooLarge": {"tx_nonce": 1, "upper_bound": 1}}, "NonceTooLarge", Refusal.BUSY),
         ({"InvalidAccessKeyError": {"AccessKeyNotFound": {"account_id": "a"}}}, "AccessKeyNotFound", Refusal.KEY_MISSING),
         ({"InvalidAccessKeyError": "RequiresFullAccess"}, "RequiresFullAccess", Refusal.FOR_GOOD),
-        ({"InvalidAccessKeyError": {"NotEnoughAllowance": {"cost": "1"}}}, "NotEnoughAllowance", Refusal.FUNDS),
+        ({"InvalidAccessKeyError": {"NotEnoughAllowance": {"cost": "1"}}}, "NotEnoughAllowance", Refusal.ALLOWANCE),
         ({"NotEnoughBalance": {"balance": "0", "cost": "1"}}, "NotEnoughBalance", Refusal.FUNDS),
         ({"ShardCongested": {"shard_id": 1, "congestion_level": 0.9}}, "ShardCongested", Refusal.BUSY),
         ({"ActionsValidation": {"TotalPrepaidGasExceeded": {}}}, "ActionsValidation", Refusal.FOR_GOOD),
