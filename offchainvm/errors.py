@@ -9,6 +9,7 @@
     ├── Refused                     a service answered, and said no: repeating the same changes nothing
     │   ├── Unauthorized            401, 403
     │   └── TooLarge                413
+    ├── Cancelled                   work that was ended at the wish of whoever asked for it
     └── Unavailable                 a service of ours is away: for ever, with back-off, uncounted
 
 ``JobError.code`` is stable: contracts see it as ``code: one sentence`` and may compare it.
@@ -92,6 +93,7 @@ class JobCode(str, Enum):
     OUTPUT_TOO_LARGE = "output_too_large"
     POISON = "poison"
     EXPIRED = "expired"
+    CANCELLED = "cancelled"
     INTERNAL_ERROR = "internal_error"
 
 
@@ -213,6 +215,12 @@ class Unavailable(OffchainVMError):
         super().__init__(sentence, remedy=remedy)
         self.service = service
         self.retry_after_seconds = retry_after_seconds
+
+
+class Cancelled(OffchainVMError):
+    """The work was ended at the wish of whoever asked for it (``cancellation``): there is no result, and nobody is to blame."""
+
+    code = "cancelled"
 
 
 class ImageMismatch(Unavailable):

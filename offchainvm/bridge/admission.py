@@ -12,7 +12,7 @@ from offchainvm.errors import BuildCode, BuildError, Refused, Unavailable
 from offchainvm.jobs.record import DEADLINE_HEIGHTS, Stage
 from offchainvm.jobs.store import Acceptance, JobStore
 from offchainvm.logs import get_logger
-from offchainvm.models import CompileTask, ExecuteTask, ResourceLimits
+from offchainvm.models import CodeSource, CompileTask, ExecuteTask, ResourceLimits
 
 log = get_logger()
 
@@ -39,6 +39,8 @@ class _Place:
     stage: Stage
     source_key: str | None = None
     commit_sha: str | None = None
+    repository: str = ""
+    """``owner/name``, where the task names a repository that could be one."""
 
 
 class Admission:
@@ -79,6 +81,7 @@ class Admission:
             limits_clamped=clamped,
             source_key=place.source_key,
             commit_sha=place.commit_sha,
+            repository=place.repository,
             # Where the monitor recorded the event's height, the script takes that instead.
             deadline_height=None if head is None else head + DEADLINE_HEIGHTS,
         )
@@ -93,18 +96,23 @@ class Admission:
         return acceptance
 
     def _place(self, task: CompileTask | ExecuteTask) -> _Place:
+        source = self._source(task.code_source)
+        repository = "" if source is None else f"{source.owner}/{source.name}"
         if isinstance(task, ExecuteTask):
-            return _Place(Stage.EXECUTE, source_key=task.wasm_checksum)
-        try:
-            source = parse_source(task.code_source, mirror_url=self._mirror_url)
-        except BuildError:
-            # The compile stage meets the same error, and tells the contract.
-            return _Place(Stage.COMPILE)
-        commit_sha = self._resolved(source)
-        if commit_sha is None:
-            return _Place(Stage.COMPILE)
+            return _Place(Stage.EXECUTE, source_key=task.wasm_checksum, repository=repository)
+        commit_sha = None if source is None else self._resolved(source)
+        if source is None or commit_sha is None:
+            return _Place(Stage.COMPILE, repository=repository)
         key = source_key(source.repo, commit_sha, source.target)
-        return _Place(Stage.EXECUTE if self._is_cached(key) else Stage.COMPILE, source_key=key, commit_sha=commit_sha)
+        stage = Stage.EXECUTE if self._is_cached(key) else Stage.COMPILE
+        return _Place(stage, source_key=key, commit_sha=commit_sha, repository=repository)
+
+    def _source(self, untrusted_source: CodeSource | None) -> Source | None:
+        """None where it is none: the compile stage meets the same error, and tells the contract."""
+        try:
+            return None if untrusted_source is None else parse_source(untrusted_source, mirror_url=self._mirror_url)
+        except BuildError:
+            return None
 
     def _resolved(self, source: Source) -> str | None:
         """The full SHA, or None: then the compile stage looks for itself, with its own repeats."""

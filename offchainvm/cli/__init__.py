@@ -24,7 +24,7 @@ COMMANDS = {
     "run": "Run one module here, as an execute worker would, and report what it used.",
     "build": "Build a repository at a commit once, in the sandbox, with live phases and log.",
     "verify": "Build a module again from its provenance, and compare the bytes.",
-    "jobs": "List jobs, show one with its stages, or retry one.",
+    "jobs": "Find jobs, show one with its stages, retry or cancel one.",
     "workers": "Show every process of the fleet: what it does, when it was last seen, what a vanished one held.",
     "doctor": "Look at everything that a worker needs, and say what is wrong and what to do.",
 }

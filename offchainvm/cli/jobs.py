@@ -1,4 +1,4 @@
-"""``offchainvm jobs``: list, show, retry, and what was set aside."""
+"""``offchainvm jobs``: list, show, retry, cancel, and what was set aside."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ from typing import Any
 
 import typer
 
+from offchainvm.answers import failure
 from offchainvm.cli import report
-from offchainvm.errors import OffchainVMError
+from offchainvm.errors import JobCode, JobError, OffchainVMError
 from offchainvm.jobs.connection import connect
 from offchainvm.jobs.lookups import Rejected
 from offchainvm.jobs.outbox import Outbox
 from offchainvm.jobs.record import Event, Job, Message, State
-from offchainvm.jobs.store import JobStore, RetryAnswer
+from offchainvm.jobs.store import CancelAnswer, JobStore, RetryAnswer
 from offchainvm.settings import Role, load
 
 jobs = typer.Typer(invoke_without_command=True, no_args_is_help=False, pretty_exceptions_enable=False)
@@ -24,9 +25,16 @@ _WHY_NOT = {
     RetryAnswer.BUSY: "The job is queued or running already.",
     RetryAnswer.CARRIED: "A transaction carried this job's answer: a second, different answer must never follow it.",
 }
+_NOT_CANCELLED = {
+    CancelAnswer.UNKNOWN: "There is no such job.",
+    CancelAnswer.BUSY: "Its answer is being signed at this moment; ask again in some seconds.",
+    CancelAnswer.CARRIED: _WHY_NOT[RetryAnswer.CARRIED],
+    CancelAnswer.SETTLED: "The job is settled: its deadline passed, or somebody else answered.",
+}
 _STATE = typer.Option(None, help="Only jobs in this state.")
 _LIMIT = typer.Option(20, min=1, max=1000, help="At most so many, the newest first.")
-_IDENTIFIER = typer.Argument(metavar="ID", help="A data id (or its beginning), or a request id.")
+_IDENTIFIER = typer.Argument(metavar="ID", help="A request id, a data id (or its beginning), a transaction, or OWNER/NAME of a repository.")
+_OF = typer.Argument(None, metavar="[ID]", help="Only jobs of this transaction, or of this repository (OWNER/NAME).")
 _AS_JSON = typer.Option(False, "--json", help="Print JSON instead of a table.")
 
 
@@ -42,25 +50,27 @@ def outbox() -> Outbox:
 
 @jobs.callback()
 def default(context: typer.Context) -> None:
-    """List jobs, show one with its stages, or retry one."""
+    """Find jobs, show one with its stages, retry or cancel one."""
     if context.invoked_subcommand is None:
-        list_jobs(state=None, limit=20, as_json=False)
+        list_jobs(identifier=None, state=None, limit=20, as_json=False)
 
 
 @jobs.command("list")
 def list_jobs(
+    identifier: str | None = _OF,
     state: State | None = _STATE,
     limit: int = _LIMIT,
     as_json: bool = _AS_JSON,
 ) -> None:
     """List jobs, the newest first."""
-    found = store().list_jobs(state, limit)
+    found = store().list_jobs(state, limit) if identifier is None else matching(store(), identifier, state, limit)
     if as_json:
         typer.echo(json.dumps([as_values(job) for job in found]))
     elif found:
         report.console().print(report.jobs_table(found))
     else:
-        typer.echo("No jobs. They come from the Coordinator by the bridge: `offchainvm bridge`.")
+        nowhere = "No jobs. They come from the Coordinator by the bridge: `offchainvm bridge`."
+        typer.echo(nowhere if identifier is None else f"No job is called {identifier[:64]!r}.")
 
 
 @jobs.command("show")
@@ -91,6 +101,19 @@ def retry(identifier: str = _IDENTIFIER, as_json: bool = _AS_JSON) -> None:
     raise typer.Exit(0 if answer is RetryAnswer.QUEUED else 1)
 
 
+@jobs.command("cancel")
+def cancel(identifier: str = _IDENTIFIER, as_json: bool = _AS_JSON) -> None:
+    """End a job: the contract is told `cancelled`, a guest or build at work is killed; refused once a transaction carried its answer."""
+    records = store()
+    job = find(records, identifier)
+    answer = records.cancel(job.data_id, failure(job, JobError(JobCode.CANCELLED, "the operator of this worker ended the job")))
+    if as_json:
+        typer.echo(json.dumps({"data_id": job.data_id, "answer": answer.value}))
+    else:
+        typer.echo(_NOT_CANCELLED.get(answer, f"Cancelled: {job.data_id}"))
+    raise typer.Exit(0 if answer is CancelAnswer.CANCELLED else 1)
+
+
 @jobs.command("rejected")
 def rejected(limit: int = _LIMIT, as_json: bool = _AS_JSON) -> None:
     """Show the tasks that could not be read, and the messages that could not be published, the newest first."""
@@ -111,22 +134,36 @@ def rejected(limit: int = _LIMIT, as_json: bool = _AS_JSON) -> None:
 
 
 def find(records: JobStore, identifier: str) -> Job:
-    """The job of a request id, a data id, or the beginning of one.
+    """The one job that ``identifier`` names.
 
     Raises:
         OffchainVMError: none, or several, answer to it.
     """
-    if len(identifier) == 64:
-        exact = records.get(identifier.lower())
-        matches = [exact] if exact else []
-    else:
-        by_request = records.by_request_id(int(identifier)) if identifier.isdecimal() and int(identifier) < 2**63 else None
-        matches = [by_request] if by_request else _beginning_with(records, identifier.lower())
+    matches = matching(records, identifier)
     if len(matches) == 1:
         return matches[0]
-    raise OffchainVMError(
-        f"{'No job is' if not matches else f'{len(matches)} jobs are'} called {identifier[:64]!r}.", remedy="See `offchainvm jobs list`."
-    )
+    called = f"called {identifier[:64]!r}"
+    if not matches:
+        raise OffchainVMError(f"No job is {called}.", remedy="See `offchainvm jobs list`.")
+    raise OffchainVMError(f"{len(matches)} jobs are {called}.", remedy=f"See `offchainvm jobs list {identifier[:64]}`.")
+
+
+def matching(records: JobStore, identifier: str, state: State | None = None, limit: int = 1000) -> list[Job]:
+    """The jobs of a request id, a data id or the beginning of one, a transaction, or a repository, the newest first."""
+    found = _named(records, identifier, limit)
+    return [job for job in found if state in (None, job.state)][:limit]
+
+
+def _named(records: JobStore, identifier: str, limit: int) -> list[Job]:
+    if "/" in identifier:
+        return records.by_repository("/".join(identifier.removesuffix(".git").rstrip("/").split("/")[-2:]), limit)
+    if len(identifier) == 64:
+        exact = records.get(identifier.lower())
+        return [exact] if exact else []
+    by_request = records.by_request_id(int(identifier)) if identifier.isdecimal() and int(identifier) < 2**63 else None
+    if by_request:
+        return [by_request]
+    return records.by_transaction(identifier) or _beginning_with(records, identifier.lower())
 
 
 def _beginning_with(records: JobStore, beginning: str) -> list[Job]:

@@ -11,6 +11,7 @@ from typing import Any
 
 from typing_extensions import Self
 
+from offchainvm.cancellation import Cancellation
 from offchainvm.compiler.limits import BuildLimits
 from offchainvm.compiler.source import Source
 
@@ -66,12 +67,13 @@ class Builder(ABC):
     """Makes modules from sources. One builder may serve many builds, one after the other or at once."""
 
     @abstractmethod
-    def build(self, request: BuildRequest, *, on_event: OnEvent = ignore_event) -> BuiltModule:
-        """Build ``request``; ``on_event`` gets each line, from any thread.
+    def build(self, request: BuildRequest, *, on_event: OnEvent = ignore_event, cancellation: Cancellation | None = None) -> BuiltModule:
+        """Build ``request``; ``on_event`` gets each line, from any thread; ``cancellation`` ends the phase at work.
 
         Raises:
             BuildError: what the repository did, or the sandbox around it.
             Unavailable: the container engine is away (service ``docker``).
+            Cancelled: at the wish of ``cancellation``.
         """
 
     def close(self) -> None:  # noqa: B027 - most builders hold nothing

@@ -9,12 +9,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from offchainvm.cancellation import Cancellation
 from offchainvm.compiler import engine, image, reaper, sandbox
 from offchainvm.compiler.base import Builder, BuildEvent, BuildRequest, BuiltModule, OnEvent, ignore_event
 from offchainvm.compiler.phases import BuildRun, Verify
 from offchainvm.compiler.records import FOLDER, Records
 from offchainvm.compiler.source import source_key
-from offchainvm.errors import BuildError
+from offchainvm.errors import BuildError, Cancelled
 from offchainvm.logs import get_logger
 from offchainvm.settings import Settings
 
@@ -72,7 +73,7 @@ class SandboxBuilder(Builder):
             verify=settings.verify_builds,
         )
 
-    def build(self, request: BuildRequest, *, on_event: OnEvent = ignore_event) -> BuiltModule:
+    def build(self, request: BuildRequest, *, on_event: OnEvent = ignore_event, cancellation: Cancellation | None = None) -> BuiltModule:
         client = self._connected()
         record = image.check_image(client, self._image, state_dir=self._state_dir)
         limits = request.limits
@@ -86,6 +87,7 @@ class SandboxBuilder(Builder):
             timeout_seconds=limits.timeout_seconds,
             volumes_mb={"conf": 8, "src": limits.source_mb, "cargo": limits.dependencies_mb, "out": 64, "build": limits.disk_mb},
             log_bytes=limits.log_bytes,
+            cancellation=cancellation,
         )
         run = BuildRun(place, request, build_id, record, self._mirror_url, self._ca_bundle, self._verify, on_event)
         try:
@@ -93,6 +95,9 @@ class SandboxBuilder(Builder):
                 built = run.module()
         except BuildError as error:
             self._keep(run, outcome=error.code, last_words=f"{error.log_tail}\n{error.text}".strip())
+            raise
+        except Cancelled as error:
+            self._keep(run, outcome=error.code, last_words=error.sentence)
             raise
         return replace(built, log_path=self._keep(run, outcome=built.sha256, provenance=built.provenance))
 

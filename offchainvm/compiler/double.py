@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 
+from offchainvm.cancellation import Cancellation
 from offchainvm.compiler.base import Builder, BuildEvent, BuildRequest, BuiltModule, OnEvent, ignore_event
-from offchainvm.errors import BuildCode, BuildError
+from offchainvm.errors import BuildCode, BuildError, Cancelled
 
 # The smallest module on the `execute` ABI: memory, and an `execute` that answers an empty output.
 EMPTY_OUTPUT_MODULE = bytes.fromhex(
@@ -24,11 +25,13 @@ class FakeBuilder(Builder):
         self.default = default
         self.requests: list[BuildRequest] = []
 
-    def build(self, request: BuildRequest, *, on_event: OnEvent = ignore_event) -> BuiltModule:
+    def build(self, request: BuildRequest, *, on_event: OnEvent = ignore_event, cancellation: Cancellation | None = None) -> BuiltModule:
         self.requests.append(request)
         name = f"{request.source.owner}/{request.source.name}"
         on_event(BuildEvent("compile", f"fake build of {name}"))
         answer = self.answers.get(name, self.default)
+        if cancellation is not None and cancellation.cancelled:
+            raise Cancelled("The build was ended.")
         if answer is None:
             raise BuildError(BuildCode.REPO_NOT_FOUND, f"The repository {name} does not exist, or is private.")
         if isinstance(answer, Exception):

@@ -28,8 +28,9 @@ import docker.errors
 import requests
 from docker.types import LogConfig, Mount, Ulimit
 
+from offchainvm.cancellation import Cancellation
 from offchainvm.compiler import engine, logtext, reaper
-from offchainvm.errors import BuildCode, BuildError
+from offchainvm.errors import BuildCode, BuildError, Cancelled
 from offchainvm.logs import get_logger
 
 if TYPE_CHECKING:
@@ -95,6 +96,7 @@ class Sandbox:
         timeout_seconds: float,
         volumes_mb: Mapping[str, int],
         log_bytes: int,
+        cancellation: Cancellation | None = None,
     ) -> None:
         self._client = client
         self._build_id = build_id
@@ -102,6 +104,7 @@ class Sandbox:
         self._runtime = runtime
         self._volumes_mb = dict(volumes_mb)
         self._log_bytes = log_bytes
+        self._cancellation = cancellation or Cancellation()
         self._lifetime_seconds = math.ceil(timeout_seconds) + _GRACE_SECONDS
         self.labels = reaper.labels(owner, build_id, lifetime_seconds=self._lifetime_seconds)
         self._holder: Container | None = None
@@ -175,6 +178,7 @@ class Sandbox:
 
         Raises:
             Unavailable, BuildError (``sandbox_error``): the engine's failures only.
+            Cancelled: the build is not wanted any more.
         """
         script = (resources.files("offchainvm.compiler") / "scripts" / phase.script).read_text()
         # Inner deadline: a little later than the worker's, for when the worker is gone.
@@ -183,7 +187,7 @@ class Sandbox:
             container = self._create(phase, command)
             try:
                 container.start()
-                with _Follower(container, on_line) as follower:
+                with self._cancellation.stopping(lambda: _kill(container)), _Follower(container, on_line) as follower:
                     stopped = _wait(container, phase, follower)
                     if stopped:
                         _kill(container)
@@ -193,6 +197,8 @@ class Sandbox:
             finally:
                 # What resists is removed with the whole sandbox: it must not cost the result.
                 reaper.gone(partial(container.remove, force=True, v=True))
+        if self._cancellation.cancelled:
+            raise Cancelled(f"The build was ended in its phase {phase.name}.")
         return PhaseResult(int(state["ExitCode"]), bool(state["OOMKilled"]), logtext.clean_text(untrusted_tail), stopped)
 
     def _create(self, phase: Phase, command: list[str]) -> Container:
@@ -325,8 +331,8 @@ def _kill(container: Container) -> None:
     """Ask for the end; what a loaded engine refuses here, the forced removal does."""
     try:
         container.kill()
-    except docker.errors.APIError as error:
-        log.debug("The engine did not kill it.", action="kill_failed", error=str(error.explanation))
+    except (docker.errors.APIError, requests.exceptions.RequestException) as error:
+        log.debug("The engine did not kill it.", action="kill_failed", error=str(error))
 
 
 def _only_file(stream: Any, limit_bytes: int) -> bytes:

@@ -9,7 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from offchainvm.engine.cancellation import Cancellation
+from offchainvm.cancellation import Cancellation
 from offchainvm.engine.limits import Limits
 from offchainvm.errors import ExecutionError, Status
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import offchainvm
-from offchainvm.engine.cancellation import Cancellation
+from offchainvm.cancellation import Cancellation
 from offchainvm.engine.identity import Engine
 from offchainvm.engine.protocol import CONTROL_BYTES_MAX, ProtocolError, encode, receive
 

@@ -11,10 +11,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from offchainvm.cancellation import Cancellation
 from offchainvm.engine.artifacts import Artifact, Artifacts
 from offchainvm.engine.base import ExecutionRequest, ExecutionResult, Executor
 from offchainvm.engine.cache import NativeCache
-from offchainvm.engine.cancellation import Cancellation
 from offchainvm.engine.child import STALE
 from offchainvm.engine.component import ENTRY as COMPONENT
 from offchainvm.engine.component import is_component

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import base64
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from redis import Redis
 
 from offchainvm.jobs.record import Event, Job, ModuleRecord, Stage, State, UnreadableRecord, parse_job
-from offchainvm.jobs.server import Server, flat, key, reaching_redis, text
+from offchainvm.jobs.server import Server, decoded, flat, key, reaching_redis, text
 
 _COUNTED = ("running", "parked", "waiting", "taken", "settled", "reports")
 
@@ -36,12 +37,33 @@ class Lookups:
         """The job, or None: never accepted, or its retention has passed."""
         with reaching_redis():
             fields = self._redis.hgetall(key("job", data_id))
-        return parse_job({text(name): text(value) for name, value in fields.items()}) if fields else None
+        return parse_job(decoded(fields)) if fields else None
 
     def by_request_id(self, request_id: int) -> Job | None:
         with reaching_redis():
             data_id = self._redis.get(key("request", str(request_id)))
         return None if data_id is None else self.get(text(data_id))
+
+    def by_transaction(self, hash: str) -> list[Job]:
+        """The jobs whose answers a transaction carries, or carried, in the order of its actions."""
+        with reaching_redis():
+            pipe = self._redis.pipeline(transaction=False)
+            kept, in_flight = pipe.get(key("carried", hash)).hget(key("tx", hash), "ids").execute()
+        return self._present(text(kept or in_flight or b"").split())
+
+    def by_repository(self, repository: str, limit: int = 50) -> list[Job]:
+        """The newest jobs of a repository (``owner/name``), at most a thousand; what a newer version wrote is left out."""
+        with reaching_redis():
+            found = self._redis.zrevrange(key("repository", repository.lower()), 0, limit - 1)
+        return self._present([text(data_id) for data_id in found])
+
+    def _present(self, data_ids: Sequence[str]) -> list[Job]:
+        with reaching_redis():
+            pipe = self._redis.pipeline(transaction=False)
+            for data_id in data_ids:
+                pipe.hgetall(key("job", data_id))
+            records = [decoded(fields) for fields in pipe.execute() if fields]
+        return [job for record in records if (job := _readable(record)) is not None]
 
     def history(self, data_id: str) -> list[Event]:
         """The newest 64 events, oldest first."""

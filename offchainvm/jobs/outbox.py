@@ -13,7 +13,7 @@ from redis import Redis
 from redis.exceptions import ResponseError
 
 from offchainvm.jobs.record import Message, Stage
-from offchainvm.jobs.server import Server, flat, key, reaching_redis, text
+from offchainvm.jobs.server import Server, decoded, flat, key, reaching_redis, text
 
 _STREAM = key("outbox")
 _GROUP = "relay"
@@ -31,7 +31,7 @@ class Outbox:
     def read(self, count: int, block_ms: int, consumer: str) -> list[Message]:
         """New entries, at most ``count``; waits ``block_ms`` for the first (0: does not wait; keep it below the socket's time-out)."""
         streams = self._with_group(lambda: self._redis.xreadgroup(_GROUP, consumer, {_STREAM: ">"}, count=count, block=block_ms or None))
-        return [_message(text(entry_id), 1, _decoded(fields)) for entry_id, fields in _entries(streams)]
+        return [_message(text(entry_id), 1, decoded(fields)) for entry_id, fields in _entries(streams)]
 
     def reclaim(self, min_idle_ms: int, consumer: str, *, count: int = 100) -> list[Message]:
         """Entries that a relay took ``min_idle_ms`` ago and never finished; those that had ``max_deliveries`` are set aside."""
@@ -63,7 +63,7 @@ class Outbox:
         """The newest entries that could not be published."""
         with reaching_redis():
             entries = self._redis.xrevrange(f"{_STREAM}:aside", count=limit)
-        return [_message(text(entry_id), self._max_deliveries, _decoded(fields)) for entry_id, fields in entries]
+        return [_message(text(entry_id), self._max_deliveries, decoded(fields)) for entry_id, fields in entries]
 
     def _with_group(self, call: Callable[[], _Answer]) -> _Answer:
         """Make the group where it is missing: the first time, and when Redis lost its data."""
@@ -89,10 +89,6 @@ def _entries(streams: Any) -> list[tuple[bytes | str, Mapping[Any, Any]]]:
         (batches,) = streams.values()
         return [entry for batch in batches for entry in (batch if isinstance(batch, list) else [batch])]
     return list(streams[0][1])
-
-
-def _decoded(fields: Mapping[Any, Any]) -> dict[str, str]:
-    return {text(name): text(value) for name, value in fields.items()}
 
 
 def _message(entry_id: str, deliveries: int, fields: Mapping[str, str]) -> Message:

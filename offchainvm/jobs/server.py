@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -46,6 +46,11 @@ def milliseconds(seconds: float) -> int:
 def text(value: bytes | str) -> str:
     """An answer of a client that decodes, or of one that does not."""
     return value.decode("utf-8") if isinstance(value, bytes) else value
+
+
+def decoded(fields: Mapping[Any, Any]) -> dict[str, str]:
+    """A hash, or the fields of a stream's entry, as the client gives them."""
+    return {text(name): text(value) for name, value in fields.items()}
 
 
 def flat(values: list[str]) -> dict[str, str]:

@@ -57,6 +57,19 @@ class RetryAnswer(str, Enum):
     """A transaction carried its payload: another payload must never follow."""
 
 
+class CancelAnswer(str, Enum):
+    """What ``cancel`` did, or why it did not."""
+
+    CANCELLED = "cancelled"
+    """Now, or by an earlier call."""
+    UNKNOWN = "unknown"
+    BUSY = "busy"
+    """Its answer is being signed at this moment."""
+    CARRIED = "carried"
+    """A transaction carried its answer: another answer must never follow."""
+    SETTLED = "settled"
+
+
 class JobStore(Lookups):
     """Reads (see ``Lookups``) and changes records. Every method raises ``errors.Unavailable`` while Redis is away."""
 
@@ -75,11 +88,13 @@ class JobStore(Lookups):
         source_key: str | None = None,
         commit_sha: str | None = None,
         deadline_height: int | None = None,
+        repository: str = "",
         token: str | None = None,
     ) -> Acceptance:
         """Make a job of a task, once for each data_id; a settled one has its report queued again, even after retention.
 
         Where the monitor recorded the request's event, its height gives the deadline instead of ``deadline_height``.
+        ``repository``: ``owner/name``, by which the job can be found.
         """
         fixed = fixed_text(
             data_id=task.data_id,
@@ -99,6 +114,7 @@ class JobStore(Lookups):
             deadline,
             task.request_id,
             self._retention_seconds,
+            repository.lower(),
         )
         return Acceptance(self._server.run("accept", token or new_token(), *arguments))
 
@@ -142,6 +158,10 @@ class JobStore(Lookups):
             return RetryAnswer.UNKNOWN
         stage = Stage.EXECUTE if job.source is None else Stage.COMPILE
         return RetryAnswer(self._server.run("retry", token or new_token(), data_id, stage.value))
+
+    def cancel(self, data_id: str, answer: ToResolve, *, token: str | None = None) -> CancelAnswer:
+        """End a job with ``answer``, wherever it stands, unless a transaction carried another; who works on it loses its lease."""
+        return CancelAnswer(self._server.run("cancel", token or new_token(), data_id, *_payload(answer)[:4]))
 
     def remember_module(self, source_key: str, module: ModuleRecord) -> None:
         """Keep what a source key stands for, seen and verified elsewhere than in a build of ours."""

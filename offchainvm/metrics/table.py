@@ -32,7 +32,7 @@ JOBS_FAILED = Counter(
 ANSWER_SECONDS = Histogram("answer_seconds", "Time from a job's acceptance to its answer, before it is signed.", buckets=_LONG_SECONDS)
 BUILDS = Counter(
     "builds_total", "Sources by how their module was had: from the cache, by another job's build, made here, or the error's code.",
-    outcome=("cached", "shared", "made", *_BUILD_CODES),
+    outcome=("cached", "shared", "made", "cancelled", *_BUILD_CODES),
 )  # fmt: skip
 BUILD_SECONDS = Histogram("build_seconds", "Time of a build in the sandbox, failed ones included.", buckets=_LONG_SECONDS)
 EXECUTIONS = Counter("executions_total", "Executions by their status.", status=_STATUSES)

@@ -11,13 +11,14 @@ from typing import Any
 
 from offchainvm import logs, metrics
 from offchainvm.app import app
+from offchainvm.cancellation import Cancellation, InHand
 from offchainvm.compiler.base import Builder, BuildEvent, BuildRequest, BuiltModule
 from offchainvm.compiler.build import SandboxBuilder
 from offchainvm.compiler.limits import BuildLimits
 from offchainvm.compiler.reaper import Reaper
 from offchainvm.compiler.source import Resolver, Source, parse_source, source_key
 from offchainvm.coordinator import Coordinator
-from offchainvm.errors import BuildCode, BuildError, JobCode, JobError, OffchainVMError, TooLarge, Unavailable
+from offchainvm.errors import BuildCode, BuildError, Cancelled, JobCode, JobError, OffchainVMError, TooLarge, Unavailable
 from offchainvm.jobs.record import Claim, Job, Stage, ToExecute, Transition
 from offchainvm.jobs.single_flight import Built, Failed, Parked, SingleFlight
 from offchainvm.modules import CachedModule, ModuleCache
@@ -55,9 +56,10 @@ class CompileWork:
         self._limits = limits
         self._mirror_url = mirror_url
         self._require_lockfile = require_lockfile
+        self._in_hand = InHand[Claim]()
 
     def __call__(self, claim: Claim) -> Transition | None:
-        job = claim.job
+        job, cancellation = claim.job, self._in_hand.begin(claim)
         if job.source is None:
             raise JobError(JobCode.WASM_UNAVAILABLE, "the job names no source that could be built")
         source = parse_source(job.source, mirror_url=self._mirror_url)
@@ -76,7 +78,11 @@ class CompileWork:
             raise BuildError(BuildCode(entered.code), entered.sentence)
         if isinstance(entered, Built):
             return ToExecute(source_key=key, commit_sha=commit_sha, module_sha256=entered.module.sha256, module_size=entered.module.size)
-        return self._build(job, source, commit_sha, key)
+        return self._build(job, source, commit_sha, key, cancellation)
+
+    def abandon(self, claim: Claim) -> None:
+        """Called from another thread when the claim is lost: its build, should it run, is ended at once."""
+        self._in_hand.cancel(claim)
 
     def _cached(self, key: str) -> CachedModule | None:
         """The Coordinator's module, where it has one that passes our own checks."""
@@ -86,22 +92,22 @@ class CompileWork:
             log.debug("No usable module in the cache.", action="miss_cache", source_key=key, reason=error.sentence)
             return None
 
-    def _build(self, job: Job, source: Source, commit_sha: str, key: str) -> ToExecute:
+    def _build(self, job: Job, source: Source, commit_sha: str, key: str, cancellation: Cancellation) -> ToExecute:
         lock_key = f"compile:{source.repo}:{source.ref}"
         self._lock_against_other_fleets(job, key, lock_key)
         try:
-            built = self._built(BuildRequest(source, commit_sha, self._limits, require_lockfile=self._require_lockfile))
+            built = self._built(BuildRequest(source, commit_sha, self._limits, require_lockfile=self._require_lockfile), cancellation)
             self._modules.put(key, built.wasm)  # an execute worker on this host need not download it
             self._upload(key, source.repo, commit_sha, built.wasm)
         finally:
             self._release(key, lock_key)
         return ToExecute(source_key=key, commit_sha=commit_sha, module_sha256=built.sha256, module_size=built.size)
 
-    def _built(self, request: BuildRequest) -> BuiltModule:
+    def _built(self, request: BuildRequest, cancellation: Cancellation) -> BuiltModule:
         outcome, began = BuildCode.SANDBOX_ERROR.value, time.monotonic()
         try:
-            built, outcome = self._builder.build(request, on_event=_log_event), "made"
-        except BuildError as error:
+            built, outcome = self._builder.build(request, on_event=_log_event, cancellation=cancellation), "made"
+        except (BuildError, Cancelled) as error:
             outcome = error.code
             raise
         finally:

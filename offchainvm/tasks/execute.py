@@ -9,9 +9,11 @@ from typing import Any
 from pydantic import ValidationError
 
 from offchainvm import health, logs, metrics
+from offchainvm.answers import answer
 from offchainvm.app import app
+from offchainvm.cancellation import InHand
 from offchainvm.engine import probe
-from offchainvm.engine.base import Cancellation, ExecutionRequest, ExecutionResult, Executor
+from offchainvm.engine.base import ExecutionRequest, ExecutionResult, Executor
 from offchainvm.engine.limits import MIB, Limits
 from offchainvm.errors import RETRIES, ExecutionError, JobCode, JobError, OffchainVMError, SettingsError, Status, Unavailable
 from offchainvm.jobs.record import Claim, Job, Stage, ToCompile, ToResolve, Transition
@@ -23,7 +25,7 @@ from offchainvm.near.events import requests_in
 from offchainvm.near.rpc import Rpc
 from offchainvm.settings import Role, Settings, load
 from offchainvm.tasks import rooms
-from offchainvm.tasks.stage import StageRunner, answer
+from offchainvm.tasks.stage import StageRunner
 
 log = logs.get_logger()
 
@@ -39,11 +41,10 @@ class ExecuteWork:
         self._modules = modules
         self._executor = executor
         self._chain = chain
-        self._in_hand: tuple[Claim, Cancellation] | None = None
+        self._in_hand = InHand[Claim]()
 
     def __call__(self, claim: Claim) -> Transition | None:
-        job, cancellation = claim.job, Cancellation()
-        self._in_hand = claim, cancellation
+        job, cancellation = claim.job, self._in_hand.begin(claim)
         try:
             module = self._module_of(job)
         except JobError as error:
@@ -57,8 +58,7 @@ class ExecuteWork:
 
     def abandon(self, claim: Claim) -> None:
         """Called from another thread when the claim is lost: its guest, should it run, is ended at once."""
-        if self._in_hand is not None and self._in_hand[0] is claim:
-            self._in_hand[1].cancel()
+        self._in_hand.cancel(claim)
 
     def _module_of(self, job: Job) -> CachedModule:
         if job.source_key is None:
@@ -217,7 +217,6 @@ def _runner() -> StageRunner:
         work=work,
         owner=rooms.owner(settings),
         hard_limit_seconds=settings.max_execution_seconds + GRACE_SECONDS,
-        on_lost=work.abandon,
     )
 
 

@@ -15,6 +15,8 @@ from offchainvm.jobs.store import JobStore
 log = logs.get_logger()
 
 TICK_SECONDS = 0.5
+RENEW_SECONDS = 1.0
+"""How soon work on a job is ended that was cancelled: a renewal is one small script."""
 SLOW_SECONDS = 1.0
 
 
@@ -73,7 +75,7 @@ class LeaseKeeper:
         if now - job.started > SLOW_SECONDS and not job.told_slow:
             job.told_slow = True
             job.on_slow()
-        if now - job.started > self._hard_limit_seconds or now - job.renewed < self._lease_seconds / 3:
+        if now - job.started > self._hard_limit_seconds or now - job.renewed < min(RENEW_SECONDS, self._lease_seconds / 3):
             return
         job.lost = not self._store.renew(job.claim, lease_seconds=self._lease_seconds)
         job.renewed = now

@@ -23,12 +23,12 @@ from typing import Any, Protocol
 from pydantic import ValidationError
 
 from offchainvm import logs, metrics
-from offchainvm.errors import NEVER, BuildError, JobCode, JobError, Unauthorized, Unavailable
-from offchainvm.jobs.record import LEASE_SECONDS, Claim, Job, Stage, ToCompile, ToResolve, Transition
+from offchainvm.answers import failure
+from offchainvm.errors import Cancelled, JobCode, JobError, Unauthorized, Unavailable
+from offchainvm.jobs.record import LEASE_SECONDS, Claim, Stage, ToCompile, ToResolve, Transition
 from offchainvm.jobs.server import new_token
 from offchainvm.jobs.store import JobStore
-from offchainvm.models import ExecutionReport, ExecutionResponse, Wire
-from offchainvm.near import payload
+from offchainvm.models import Wire
 from offchainvm.tasks.lease import LeaseKeeper
 
 log = logs.get_logger()
@@ -49,12 +49,12 @@ class Work(Protocol):
 
     def __call__(self, claim: Claim) -> Transition | None: ...
 
+    def abandon(self, claim: Claim) -> None:
+        """Told from another thread that the claim is lost: end the work on it at once, its result would be refused."""
+
 
 class StageRunner:
-    """Runs one stage's work over the jobs of a message, one after the other.
-
-    ``on_lost`` is told, from another thread, that the work on a claim may stop: its result will be refused.
-    """
+    """Runs one stage's work over the jobs of a message, one after the other."""
 
     def __init__(
         self,
@@ -64,13 +64,11 @@ class StageRunner:
         work: Work,
         owner: str,
         hard_limit_seconds: float,
-        on_lost: Callable[[Claim], None] = lambda _: None,
     ) -> None:
         self._stage = stage
         self._store = store
         self._work = work
         self._owner = owner
-        self._on_lost = on_lost
         self._keeper = LeaseKeeper(store, lease_seconds=LEASE_SECONDS, hard_limit_seconds=hard_limit_seconds)
 
     def run(self, untrusted_message: dict[str, Any]) -> None:
@@ -92,7 +90,7 @@ class StageRunner:
         claim = self._store.claim(data_id, self._stage, owner=self._owner, lease_seconds=LEASE_SECONDS)
         if claim is None:
             return
-        keeping = self._keeper.keeping(claim, on_slow=on_slow, on_lost=lambda: self._on_lost(claim))
+        keeping = self._keeper.keeping(claim, on_slow=on_slow, on_lost=lambda: self._work.abandon(claim))
         with logs.bound(data_id=data_id, request_id=claim.job.request_id, stage=self._stage.value), keeping:
             began = time.monotonic()
             outcome = self._work_and_commit(claim)
@@ -127,6 +125,9 @@ class StageRunner:
             if claim.poisoned:
                 raise JobError(JobCode.POISON, f"the {self._stage.value} stage died {claim.job.deaths} times on this job")
             return self._work(claim)
+        except Cancelled as ended:
+            log.info("The work on a job was ended.", action="end_work", reason=ended.sentence)
+            return None
         except Unavailable as error:
             pause = min(2.0 * 2 ** min(claim.job.attempt, 4), LONGEST_PAUSE_SECONDS) * random.uniform(0.5, 1)  # noqa: S311 -- jitter
             log.warning("A service is away; the job waits.", action="wait_for_service", service=error.service, reason=error.sentence)
@@ -181,24 +182,3 @@ def _drain(waiting: deque[str]) -> list[str]:
     while (data_id := _first(waiting)) is not None:
         rest.append(data_id)
     return rest
-
-
-def failure(job: Job, error: JobError) -> ToResolve:
-    """The step of a job that ends with ``error``: the contract and the Coordinator are told."""
-    # What the repository did is true for all who wait for the same source; what the sandbox or we did is not.
-    shared = isinstance(error, BuildError) and error.retry is NEVER
-    build_failure = (error.code, error.sentence) if shared else None
-    return answer(job, ExecutionResponse(success=False, error=error.text), build_failure=build_failure)
-
-
-def answer(job: Job, response: ExecutionResponse, *, execution_time_ms: int = 0, build_failure: tuple[str, str] | None = None) -> ToResolve:
-    """The step of a job that has its answer: the payload is fixed here and never changes again."""
-    fitted = payload.fit(job.data_id, response)
-    report = ExecutionReport(
-        request_id=job.request_id,
-        success=fitted.response.success,
-        output=fitted.response.return_value,
-        error=fitted.response.error,
-        execution_time_ms=execution_time_ms,
-    )
-    return ToResolve(arguments=fitted.arguments, response=fitted.response, report=report, build_failure=build_failure)

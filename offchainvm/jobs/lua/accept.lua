@@ -1,8 +1,9 @@
 -- Make a job of a task, once for each data_id.
--- ARGV: 1 token, 2 data_id, 3 fixed (JSON), 4 stage, 5 source_key or '', 6 commit or '', 7 deadline or '', 8 request_id, 9 retention seconds
+-- ARGV: 1 token, 2 data_id, 3 fixed (JSON), 4 stage, 5 source_key or '', 6 commit or '', 7 deadline or '', 8 request_id, 9 retention seconds, 10 repository or ''
 -- Returns JSON "new" | "known" | "settled" (the report of a settled one is queued again).
 -- Needs: rows
-local token, id, fixed, stage, source_key, commit, deadline, request_id, keep = unpack(ARGV)
+local REPOSITORY_JOBS = 1000
+local token, id, fixed, stage, source_key, commit, deadline, request_id, keep, repository = unpack(ARGV)
 local before = remembered(token)
 if before then return before end
 
@@ -24,6 +25,16 @@ local module = source_key ~= '' and redis.call('HGET', P .. 'module:' .. source_
 redis.call('HSET', job(id), 'fixed', fixed, 'needs', 1, 'attempt', 0, 'deaths', 0, 'fence', 0, 'source_key', source_key, 'commit', commit,
   'module', module, 'deadline', deadline, 'event', height or '', 'request_id', request_id, 'keep', keep, 'accepted', NOW)
 redis.call('SET', P .. 'request:' .. request_id, id)
+if repository ~= '' then
+  local index = P .. 'repository:' .. repository
+  -- Whoever adds one looks at the two oldest: so those go whose record is gone, and no look is long.
+  for _, old in ipairs(redis.call('ZRANGE', index, 0, 1)) do
+    if redis.call('EXISTS', job(old)) == 0 then redis.call('ZREM', index, old) end
+  end
+  redis.call('ZADD', index, NOW, id)
+  redis.call('ZREMRANGEBYRANK', index, 0, -REPOSITORY_JOBS - 1)
+  redis.call('EXPIRE', index, LOOKUP_SECONDS + keep)
+end
 note(id, stage, 'accepted', '')
 enqueue(id, stage, 0)
 return answer(token, '"new"')

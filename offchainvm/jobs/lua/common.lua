@@ -3,11 +3,13 @@
 --
 -- ovm:job:ID          hash    the record: fixed (JSON, written once), state, stage, attempt, deaths, fence, owner, source_key, commit, module,
 --                             rebuild, source (JSON, found on chain), deadline, event, ready (not before), nudges (re-publications), waits (uncounted repeats), accepted, updated, needs,
---                             keep (seconds of retention);
+--                             keep (seconds of retention), cancelled (1: by hand);
 --                             with a payload: args (base64), response, report, brief (report without a long output),
 --                             row (waiting|taken|signed|settled), take, tries, alone, tx, hashes (space separated), verdict, error
 -- ovm:history:ID      list    JSON [at, stage, what, detail], the newest 64
 -- ovm:request:RID     string  data_id of a request id
+-- ovm:carried:HASH    string  data_ids of the jobs that this transaction carries, or carried (space separated)
+-- ovm:repository:NAME zset    the newest jobs of a repository (owner/name in lower case) by the time of their acceptance
 -- ovm:tomb:ID         hash    verdict, tx, report, error: outlives the record
 -- ovm:input:ID        hash    input, height: recorded from the chain
 -- ovm:queued:STAGE    zset    QUEUED jobs by the time since when they wait (moved on by back-off)
@@ -39,6 +41,7 @@ local MODULE_SECONDS = 30 * 86400
 local CALL_MS = 120000
 local BELL_MS = 5000
 local DEADLINE = 200
+local LOOKUP_SECONDS = 30 * 86400 -- of an index, where no settling of a job says better
 
 -- The answer given to this token before, if any. Two minutes outlast every retry of a client.
 local function remembered(token) return redis.call('GET', P .. 'call:' .. token) end

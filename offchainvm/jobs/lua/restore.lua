@@ -37,6 +37,7 @@ for _, i in ipairs(open) do
 end
 redis.call('HSET', P .. 'tx:' .. hash, 'key', public_key, 'nonce', nonce, 'height', height, 'signed', signed, 'ids', table.concat(ids, ' '),
   'attempts', attempts, 'stored', NOW)
+redis.call('SET', P .. 'carried:' .. hash, table.concat(ids, ' '), 'EX', LOOKUP_SECONDS)
 redis.call('ZADD', P .. 'flight:' .. public_key, nonce, hash)
 redis.call('SADD', P .. 'keys', public_key)
 return '"restored"'

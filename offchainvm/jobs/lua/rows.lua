@@ -44,8 +44,25 @@ local function release(id, hash)
   wait(id)
 end
 
+-- The answer is known: its payload is fixed, its row waits, and the doorbell rings.
+local function resolve_with(id, arguments, response, report, brief)
+  -- Two different payloads for one data_id is what must never happen: the first stays.
+  if redis.call('HSETNX', job(id), 'args', arguments) == 1 then
+    redis.call('HSET', job(id), 'response', response, 'report', report, 'brief', brief, 'tries', 0, 'hashes', '')
+  end
+  redis.call('HSET', job(id), 'state', 'resolving', 'stage', 'resolve', 'owner', '')
+  wait(id)
+  ring(false)
+end
+
+-- Nothing of an answer is left: for a job that gets another, which no transaction may have carried.
+local function forget_answer(id)
+  redis.call('HDEL', job(id), 'args', 'response', 'report', 'brief', 'row', 'take', 'tries', 'alone', 'tx', 'verdict', 'error', 'hashes')
+  redis.call('HINCRBY', job(id), 'fence', 1)
+end
+
 local function settle_job(id, verdict, hash, err)
-  local now = get(id, 'fixed', 'report', 'brief', 'state', 'row', 'request_id', 'tx', 'keep', 'response')
+  local now = get(id, 'fixed', 'report', 'brief', 'state', 'row', 'request_id', 'tx', 'keep', 'response', 'hashes')
   if not now[1] or now[4] == 'settled' then return end
   total(verdict, 1)
   if verdict == 'accepted' then charge(now[9]) end
@@ -59,6 +76,7 @@ local function settle_job(id, verdict, hash, err)
   redis.call('HSET', P .. 'tomb:' .. id, 'verdict', verdict, 'tx', hash, 'report', brief, 'error', err)
   redis.call('EXPIRE', P .. 'tomb:' .. id, math.max(TOMB_SECONDS, 2 * retention))
   for _, name in ipairs({ 'job:' .. id, 'history:' .. id, 'request:' .. (now[6] or '') }) do redis.call('EXPIRE', P .. name, retention) end
+  for _, one in ipairs(words(now[10])) do redis.call('EXPIRE', P .. 'carried:' .. one, retention) end
   redis.call('ZADD', P .. 'settled', NOW + retention * 1000, id)
   redis.call('ZREMRANGEBYSCORE', P .. 'settled', '-inf', NOW)
   if now[2] and now[2] ~= '' then queue_report(id, verdict == 'accepted' and 'complete' or 'fail', now[2], err ~= '' and err or verdict) end

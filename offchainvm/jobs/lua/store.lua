@@ -12,6 +12,7 @@ for i = 7, #ARGV, 2 do
 end
 redis.call('HSET', P .. 'tx:' .. hash, 'key', public_key, 'nonce', nonce, 'height', height, 'signed', signed, 'ids', table.concat(ids, ' '),
   'attempts', 0, 'stored', NOW)
+redis.call('SET', P .. 'carried:' .. hash, table.concat(ids, ' '), 'EX', LOOKUP_SECONDS)
 redis.call('ZADD', P .. 'flight:' .. public_key, nonce, hash)
 redis.call('SADD', P .. 'keys', public_key)
 for _, id in ipairs(ids) do

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import threading
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
+from offchainvm.cancellation import Cancellation
 from offchainvm.compiler import sandbox
+from offchainvm.compiler.base import BuildEvent, BuildRequest
 from offchainvm.compiler.build import SandboxBuilder
+from offchainvm.compiler.source import parse_source
+from offchainvm.errors import Cancelled
+from offchainvm.models import CodeSource
 from offchainvm.settings import load_only
 
 if TYPE_CHECKING:
@@ -57,6 +63,23 @@ def test_files_that_were_put_are_read_back(place: sandbox.Sandbox) -> None:
 
     assert place.read_file("/build/a", limit_bytes=3) == b"one"
     assert place.read_file("/build/b", limit_bytes=0) == b""
+
+
+def test_a_build_that_nobody_wants_any_more_is_ended_in_its_middle_and_leaves_nothing(
+    builder: SandboxBuilder, publish: Callable[..., str], mirror: Path
+) -> None:
+    commit_sha = publish({"build.rs": "fn main() { loop { std::thread::sleep(std::time::Duration::from_secs(1)) } }"})
+    source = parse_source(
+        CodeSource(repo="someone/guest", commit=commit_sha, build_target="wasm32-unknown-unknown"), mirror_url=f"file://{mirror}"
+    )
+    cancellation = Cancellation()
+
+    def when_it_compiles(event: BuildEvent) -> None:
+        if "Compiling guest" in event.text:
+            threading.Thread(target=cancellation.cancel).start()
+
+    with pytest.raises(Cancelled, match="compile"):
+        builder.build(BuildRequest(source, commit_sha), on_event=when_it_compiles, cancellation=cancellation)
 
 
 def test_check_accepts_a_ready_host(builder: SandboxBuilder) -> None:

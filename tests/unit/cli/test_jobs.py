@@ -5,13 +5,14 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
 from offchainvm.cli import jobs as command
 from offchainvm.jobs.lookups import Rejected
-from offchainvm.jobs.record import Event, Job, Message, Stage, State
-from offchainvm.jobs.store import RetryAnswer
+from offchainvm.jobs.record import Event, Job, Message, Stage, State, ToResolve
+from offchainvm.jobs.store import CancelAnswer, RetryAnswer
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -21,7 +22,8 @@ class Records:
 
     def __init__(self, jobs: list[Job], history: list[Event]) -> None:
         self.jobs, self._history = jobs, history
-        self.answer = RetryAnswer.QUEUED
+        self.answer, self.cancel_answer = RetryAnswer.QUEUED, CancelAnswer.CANCELLED
+        self.cancelled_with: list[tuple[str, ToResolve]] = []
         self.asked: list[tuple[State | None, int]] = []
         self.set_aside: list[Rejected] = []
         self.messages: list[Message] = []
@@ -42,6 +44,16 @@ class Records:
     def by_request_id(self, request_id: int) -> Job | None:
         return next((job for job in self.jobs if job.request_id == request_id), None)
 
+    def by_transaction(self, hash: str) -> list[Job]:
+        return [job for job in self.jobs if job.transaction_hash == hash]
+
+    def by_repository(self, repository: str, limit: int = 50) -> list[Job]:
+        return [job for job in self.jobs if job.source and job.source.repo.endswith(f"/{repository}")][:limit]
+
+    def cancel(self, data_id: str, answer: ToResolve) -> CancelAnswer:
+        self.cancelled_with.append((data_id, answer))
+        return self.cancel_answer
+
     def history(self, _data_id: str) -> list[Event]:
         return self._history
 
@@ -51,7 +63,9 @@ class Records:
 
 @pytest.fixture
 def records(make_job: Callable[..., Job], history: list[Event], monkeypatch: pytest.MonkeyPatch) -> Records:
-    table = Records([make_job(), make_job(data_id="abcd" * 16, request_id=8, state=State.RUNNING, verdict=None)], history)
+    table = Records(
+        [make_job(), make_job(data_id="abcd" * 16, request_id=8, state=State.RUNNING, verdict=None, transaction_hash=None)], history
+    )
     monkeypatch.setattr(command, "store", lambda: table)
     monkeypatch.setattr(command, "outbox", lambda: table)
     return table
@@ -116,6 +130,42 @@ def test_retry_says_what_it_did(run: Run, records: Records, answer: RetryAnswer,
     ended, out, _ = run("jobs", "retry", "7")
     assert (ended, text in out) == (code, True)
     assert json.loads(run("jobs", "retry", "7", "--json")[1]) == {"data_id": "ab" * 32, "answer": answer.value}
+
+
+@pytest.mark.parametrize("identifier", ["examples/word-count", "https://github.com/examples/word-count.git", "Hash"])
+def test_jobs_are_found_by_repository_and_transaction(run: Run, records: Records, identifier: str) -> None:
+    records.jobs[1:] = [replace(records.jobs[1], source=None)]
+    assert [job["request_id"] for job in json.loads(run("jobs", "list", identifier, "--json")[1])] == [7]
+    assert json.loads(run("jobs", "show", identifier, "--json")[1])["request_id"] == 7
+    assert json.loads(run("jobs", "list", identifier, "--state", "running", "--json")[1]) == []
+
+
+def test_several_jobs_of_a_repository_are_not_one(run: Run, records: Records) -> None:
+    code, _, err = run("jobs", "cancel", "examples/word-count")
+    assert (code, records.cancelled_with) == (1, [])
+    assert "2 jobs are called" in err
+    assert "offchainvm jobs list examples/word-count" in err
+
+
+@pytest.mark.parametrize(
+    ("answer", "code", "text"),
+    [
+        (CancelAnswer.CANCELLED, 0, "Cancelled"),
+        (CancelAnswer.BUSY, 1, "being signed"),
+        (CancelAnswer.CARRIED, 1, "must never follow"),
+        (CancelAnswer.SETTLED, 1, "is settled"),
+        (CancelAnswer.UNKNOWN, 1, "no such job"),
+    ],
+)
+def test_cancel_says_what_it_did_and_answers_the_contract(run: Run, records: Records, answer: CancelAnswer, code: int, text: str) -> None:
+    records.cancel_answer = answer
+    ended, out, _ = run("jobs", "cancel", "8")
+    assert (ended, text in out) == (code, True)
+    assert json.loads(run("jobs", "cancel", "8", "--json")[1]) == {"data_id": "abcd" * 16, "answer": answer.value}
+    data_id, step = records.cancelled_with[0]
+    assert (data_id, step.response.success) == ("abcd" * 16, False)
+    assert (step.response.error or "").startswith("cancelled: ")
+    assert step.report.request_id == 8
 
 
 HOSTILE = b'{"type":"Dance","x":"\x1b[2J[red]\xff"}'
