@@ -23,6 +23,7 @@ from offchainvm.cli.checks import chain as checks
 from offchainvm.devnet import serve
 from offchainvm.devnet.client import DevnetClient
 from offchainvm.devnet.genesis import OPERATOR_ID, Keys, genesis
+from offchainvm.devnet.ledger import AccessKey
 from offchainvm.devnet.node import NodeApp
 from offchainvm.errors import OffchainVMError
 from offchainvm.jobs.record import Stage, State, ToResolve, Verdict
@@ -55,11 +56,16 @@ class Room:
     def rpc(self, *paths: str) -> Rpc:
         return Rpc([f"{self.url}{path}" for path in paths or ("",)])
 
-    def key(self, *, full_access: bool = False) -> OperatorKey:
-        pair = (self.keys.full_access_keys if full_access else self.keys.function_call_keys)[0]
+    def key(self, *, full_access: bool = False, number: int = 0) -> OperatorKey:
+        pair = (self.keys.full_access_keys if full_access else self.keys.function_call_keys)[number]
         return OperatorKey(SecretStr(pair.secret_text))
 
-    def submitter(self, *, full_access: bool = False, batch: int = 1, window: int = 8, rpc: Rpc | None = None) -> Submitter:
+    def on_chain(self, key: OperatorKey) -> AccessKey:
+        return self.node.chain.ledger.accounts[OPERATOR_ID].keys[key.public_key]
+
+    def submitter(
+        self, *keys: OperatorKey, full_access: bool = False, batch: int = 1, window: int = 8, rpc: Rpc | None = None
+    ) -> Submitter:
         self._submitters += 1
         journal = Journal(self.folder / f"journal-{self._submitters}", "resolve")
         self._stack.callback(journal.close)
@@ -68,7 +74,7 @@ class Room:
             nonces=self.nonces,
             rpc=rpc or self.rpc(),
             journal=journal,
-            keys=[self.key(full_access=full_access)],
+            keys=keys or [self.key(full_access=full_access)],
             policy=Policy(operator_id=OPERATOR_ID, contract_id=self.keys.contract_id, gas=30 * TERAGAS, window=window, batch=batch),
         )
 
@@ -301,3 +307,55 @@ def test_a_key_that_is_deleted_is_not_signed_with_for_ever_and_the_doctor_names_
     monkeypatch.setattr(checks, "connect", lambda _url: Redis(connection_pool=room.redis.connection_pool))
     with pytest.raises(OffchainVMError, match="the key is gone"):
         checks.check_held_keys()
+
+
+def test_what_a_deleted_key_and_one_without_allowance_had_signed_goes_to_the_key_that_is_left(room: Room) -> None:
+    """Keys of both kinds, and fewer of them than jobs."""
+    ids = room.answered(9)
+    poor, deleted, good = room.key(), room.key(number=1), room.key(full_access=True)
+    submitter = room.submitter(poor, deleted, good, batch=3, window=2)
+    for key in (poor, deleted, good):
+        submitter._keyring.look(key.public_key)
+    room.on_chain(poor).allowance = 1
+    room.node.chain.ledger.accounts[OPERATOR_ID].keys.pop(deleted.public_key)
+    submitter.submit()
+    assert {flight.public_key for flight in room.resolves.in_flight()} == {poor.public_key, deleted.public_key, good.public_key}
+    room.settle()
+    assert room.settled(ids, submitter) == [Verdict.ACCEPTED] * 9
+    assert sorted(room.accepted()) == sorted(ids)
+    assert room.nonces.held() == {
+        poor.public_key: "refused: its key's allowance is used up",
+        deleted.public_key: "refused: the key is gone",
+    }
+    assert room.resolves.in_flight() == []
+
+
+def test_a_chain_that_is_away_from_store_to_settle_is_one_resolve_each(room: Room) -> None:
+    ids = room.answered(4)
+    submitter = room.submitter()
+    submitter._keyring.look(room.key().public_key)
+    submitter._recent_block.get()
+    room.fault(kind="status", status=503, method="POST", path="/", times=0)
+    room.settle()
+    submitter.submit()
+    assert len(room.resolves.in_flight()) == 4
+    time.sleep(1.0)
+    assert urllib3.request("DELETE", f"{room.url}/control/faults").status < 300
+    assert room.settled(ids, submitter) == [Verdict.ACCEPTED] * 4
+    assert sorted(room.accepted()) == sorted(ids)
+    assert room.nonces.held() == {}
+
+
+def test_a_key_that_another_program_uses_too_loses_no_job(room: Room) -> None:
+    """Its nonces are above ours: InvalidNonce, without end unless ours rise above them."""
+    ids = room.answered(2)
+    submitter = room.submitter()
+    submitter._keyring.look(room.key().public_key)
+    room.client.control("chain", {"hold": True})
+    submitter.submit()
+    newest = max(flight.nonce for flight in room.resolves.in_flight())
+    room.on_chain(room.key()).nonce = newest + 1000
+    room.client.control("chain", {"hold": False})
+    room.settle()
+    assert room.settled(ids, submitter) == [Verdict.ACCEPTED] * 2
+    assert sorted(room.accepted()) == sorted(ids)
