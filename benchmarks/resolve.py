@@ -57,7 +57,7 @@ class Scenario:
 
 
 SCENARIOS = (
-    Scenario(name="1 function-call key, window 1", resolves=15, function_call_keys=1, window=1),
+    Scenario(name="1 function-call key, window 1", resolves=30, function_call_keys=1, window=1),
     Scenario(name="1 function-call key, window 8", resolves=100, function_call_keys=1),
     Scenario(name="4 function-call keys, window 1", resolves=50, function_call_keys=4, window=1),
     Scenario(name="4 function-call keys, window 8", resolves=300, function_call_keys=4),

@@ -107,14 +107,21 @@ class Keyring:
         return KeyUnfit("NEAR key", problem)
 
 
-def check_gas(limits: ProtocolLimits, gas: int) -> None:
-    """Whether the chain takes a transaction with so much gas attached.
+def check_limits(limits: ProtocolLimits, *, gas: int, resume_bytes: int, deadline_blocks: int) -> None:
+    """Whether the chain takes what this version sends: so much gas in one transaction, so long an answer, for so long.
 
     Raises:
-        SettingsError: it does not.
+        SettingsError: with every limit that is lower.
     """
+    problems = []
     if gas > limits.max_prepaid_gas:
         most = limits.max_prepaid_gas // TERAGAS
-        raise SettingsError(
-            [f"RESOLVE_GAS_TGAS: {gas // TERAGAS} is more than one transaction may attach on this chain. Set at most {most}."]
-        )
+        problems.append(f"RESOLVE_GAS_TGAS: {gas // TERAGAS} is more than one transaction may attach on this chain. Set at most {most}.")
+    for ours, theirs, what in (
+        (resume_bytes, limits.max_resume_bytes, "bytes in an answer"),
+        (deadline_blocks, limits.yield_timeout_blocks, "blocks until a request ends"),
+    ):
+        if ours > theirs:
+            problems.append(f"NEAR_RPC_URL: this chain allows {theirs} {what}, this version counts on {ours}. Upgrade offchainvm.")
+    if problems:
+        raise SettingsError(problems)

@@ -25,11 +25,13 @@ from celery import signals
 from offchainvm import logs, metrics
 from offchainvm.app import app
 from offchainvm.errors import Refused, Unavailable
+from offchainvm.jobs.record import DEADLINE_HEIGHTS
 from offchainvm.jobs.resolves import Resolves
 from offchainvm.jobs.rows import Row, Transaction, journal_body, parse_journal_body
 from offchainvm.journal import Journal, size_bytes
-from offchainvm.near.keyring import Keyring, KeyUnfit, check_gas
+from offchainvm.near.keyring import Keyring, KeyUnfit, check_limits
 from offchainvm.near.nonces import KeyBusy, KeyHeld, KeyLease, LeaseLost, NonceAhead, Nonces
+from offchainvm.near.payload import YIELD_PAYLOAD_LIMIT_BYTES
 from offchainvm.near.rpc import RecentBlock, Rpc
 from offchainvm.near.signer import TERAGAS, OperatorKey, operator_keys
 from offchainvm.near.transaction import BlockRef
@@ -223,10 +225,10 @@ class Submitter:
 
 
 def prepare(_app: Any, settings: Settings) -> None:
-    """Check the keys, and the gas against the chain's limit where the chain can be asked; have the journal replayed.
+    """Check the keys, and what we send against the chain's limits where it can be asked; have the journal replayed.
 
     Raises:
-        SettingsError: a key cannot be read, or the chain allows less gas.
+        SettingsError: a key cannot be read, or the chain allows less than we send.
     """
     operator_keys(settings.operator_keys)
     journals = rooms.state_dir(settings) / "journal"
@@ -236,9 +238,16 @@ def prepare(_app: Any, settings: Settings) -> None:
     try:
         limits = rooms.rpc(settings).protocol_config()
     except (Unavailable, Refused) as error:
-        log.warning("RESOLVE_GAS_TGAS was not checked: the chain does not tell its limits.", action="skip_check", error=error.sentence)
+        log.warning(
+            "The chain does not tell its limits: RESOLVE_GAS_TGAS was not checked against them.", action="skip_check", error=error.sentence
+        )
     else:
-        check_gas(limits, settings.resolve_gas_tgas * TERAGAS)
+        check_limits(
+            limits,
+            gas=settings.resolve_gas_tgas * TERAGAS,
+            resume_bytes=YIELD_PAYLOAD_LIMIT_BYTES,
+            deadline_blocks=DEADLINE_HEIGHTS,
+        )
 
 
 def _submitter() -> Submitter:

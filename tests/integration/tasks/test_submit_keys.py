@@ -10,7 +10,7 @@ from offchainvm.errors import SettingsError
 from offchainvm.jobs.record import Verdict
 from offchainvm.jobs.rows import RowOutcome
 from offchainvm.near import keyring
-from offchainvm.near.keyring import USUAL_LIMITS, check_gas
+from offchainvm.near.keyring import USUAL_LIMITS, check_limits
 from offchainvm.near.nonces import Nonces
 from offchainvm.near.rpc import RpcRefused, RpcUnavailable
 
@@ -115,7 +115,13 @@ def test_a_hold_for_another_reason_outlives_a_restart(house) -> None:
     assert len(nonces.held()) == 1
 
 
-def test_gas_over_the_chains_limit_is_named_with_the_limit() -> None:
-    check_gas(USUAL_LIMITS, 300 * 10**12)
-    with pytest.raises(SettingsError, match=r"RESOLVE_GAS_TGAS: 301 is more .* Set at most 300\."):
-        check_gas(USUAL_LIMITS, 301 * 10**12)
+def test_limits_of_the_chain_that_are_lower_than_what_we_send_are_named_all_at_once() -> None:
+    check_limits(USUAL_LIMITS, gas=300 * 10**12, resume_bytes=1024, deadline_blocks=200)
+    lower = replace(USUAL_LIMITS, max_resume_bytes=1000, yield_timeout_blocks=100)
+    with pytest.raises(SettingsError) as refused:
+        check_limits(lower, gas=301 * 10**12, resume_bytes=1024, deadline_blocks=200)
+    gas, size, deadline = refused.value.problems
+    assert "RESOLVE_GAS_TGAS: 301 is more" in gas
+    assert "Set at most 300." in gas
+    assert "1000 bytes in an answer" in size
+    assert "100 blocks until" in deadline

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
 
@@ -152,3 +154,10 @@ def test_same_bytes_go_again_until_something_is_known(answers: Any) -> None:
     known = [answers.tx({"SuccessValue": ""}), answers.tx({"SuccessValue": ""}, stage="INCLUDED"), answers.tx(answers.panic(0, "x"))]
     assert all(classify(result, actions=1).send_again for result in again)
     assert not any(classify(result, actions=1).send_again for result in known)
+
+
+def test_the_page_on_keys_tells_what_to_do_about_every_outcome() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "keys.md").read_text()
+    table = page.split("## What each outcome on chain means")[1]
+    told = re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE)
+    assert sorted(told) == sorted(verdict.value for verdict in ActionVerdict)
