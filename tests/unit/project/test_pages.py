@@ -17,6 +17,8 @@ PAGES = sorted(
 TARGETS = set(re.findall(r"^([a-z][a-z-]*):", (ROOT / "Makefile").read_text(), re.MULTILINE))
 # Variables of other programs, and of this one's own tools.
 OTHER_VARIABLES = {
+    "PROMETHEUS_IMAGE",
+    "GRAFANA_IMAGE",
     "WORKER_OPTIONS",
     "BASE_IMAGE",
     "WORKER_IMAGE",
