@@ -28,6 +28,7 @@ from offchainvm.coordinator import POLL_MARGIN_SECONDS, Coordinator
 from offchainvm.fleet import Heartbeat, Member, Registry
 from offchainvm.jobs.connection import connect
 from offchainvm.jobs.outbox import Outbox
+from offchainvm.jobs.pauses import Pauses
 from offchainvm.jobs.reconcile import Reconciler
 from offchainvm.jobs.reports import Reports
 from offchainvm.jobs.resolves import Resolves
@@ -100,6 +101,8 @@ class Bridge:
             coordinator=self._coordinator,
             intake=self._intake,
             backlog=Backlog(self._store, Resolves(self._redis), high_water=self._settings.queue_high_water),
+            pauses=Pauses(self._redis),
+            worker=self._settings.node_name,
             timeout_seconds=self._settings.poll_timeout_seconds,
         )
         grace_seconds = poller.longest_poll_seconds + POLL_MARGIN_SECONDS

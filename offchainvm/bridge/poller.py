@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import random
 import threading
 import time
 
 from offchainvm.bridge.intake import Intake, Taken
 from offchainvm.bridge.link import Link
-from offchainvm.coordinator import POLL_SECONDS_MAX, Coordinator
+from offchainvm.coordinator import POLL_MARGIN_SECONDS, POLL_SECONDS_MAX, Coordinator
 from offchainvm.errors import Refused, Unavailable
+from offchainvm.jobs.pauses import Pauses
 from offchainvm.jobs.resolves import Resolves
 from offchainvm.jobs.store import JobStore
 from offchainvm.logs import get_logger
@@ -58,11 +60,14 @@ class Backlog:
 class Poller:
     """Polls for tasks; ``run`` in as many threads as polls should be held at once."""
 
-    def __init__(self, *, coordinator: Coordinator, intake: Intake, backlog: Backlog, timeout_seconds: float) -> None:
+    def __init__(
+        self, *, coordinator: Coordinator, intake: Intake, backlog: Backlog, pauses: Pauses, worker: str, timeout_seconds: float
+    ) -> None:
         self._coordinator, self._intake, self._backlog = coordinator, intake, backlog
         self._timeout_seconds = min(timeout_seconds, POLL_SECONDS_MAX)
         self._link, self._redis = Link("coordinator"), Link("redis")
         self._rejected = 0
+        self._pauses, self._worker, self._paused = pauses, worker, False
 
     @property
     def longest_poll_seconds(self) -> float:
@@ -77,12 +82,36 @@ class Poller:
             if not self._intake.ready.wait(_LOOK_EVERY_SECONDS):
                 continue
             try:
-                full = self._backlog.is_full()
-                self._redis.up()
+                pause_seconds = self._poll_unless_held_up()
             except Unavailable as error:
                 stop.wait(self._redis.down(error))
                 continue
-            stop.wait(_LOOK_EVERY_SECONDS if full else self._poll())
+            stop.wait(pause_seconds)
+
+    def _poll_unless_held_up(self) -> float:
+        """One poll, where nothing speaks against it; how long to wait before the next, in seconds.
+
+        Raises:
+            Unavailable: Redis is away.
+        """
+        if self._backlog.is_full():
+            self._redis.up()
+            return _LOOK_EVERY_SECONDS
+        poll = f"{self._worker}:{os.getpid()}:{threading.get_ident()}"
+        allowed = self._pauses.begin_poll(self._worker, poll, longest_seconds=self._timeout_seconds + POLL_MARGIN_SECONDS)
+        self._redis.up()
+        self._tell_of_pause(paused=not allowed)
+        if not allowed:
+            return _LOOK_EVERY_SECONDS
+        pause_seconds = self._poll()
+        self._pauses.end_poll(poll)
+        return pause_seconds
+
+    def _tell_of_pause(self, *, paused: bool) -> None:
+        if paused != self._paused:
+            text = "paused by hand: no poll begins until `offchainvm resume`" if paused else "polling goes on"
+            log.warning(text, action="pause_polling" if paused else "resume_polling")
+        self._paused = paused
 
     def _poll(self) -> float:
         """One poll; how long to wait before the next, in seconds."""

@@ -12,6 +12,7 @@ from redis import Redis
 
 from offchainvm.bridge.admission import Admission
 from offchainvm.errors import Unavailable
+from offchainvm.jobs.pauses import FLEET, Pauses
 from offchainvm.jobs.record import UnreadableRecord
 from offchainvm.jobs.server import key, reaching_redis, text
 from offchainvm.jobs.store import JobStore
@@ -38,7 +39,7 @@ class Unpolled:
         self._redis: Any = redis
         self._store, self._admission, self._patience_seconds = store, admission, patience_seconds
         self._expected, self._tasks = key("monitor", contract_id, "expected"), key("monitor", contract_id, "task")
-        self._looked_at = float("-inf")
+        self._pauses, self._looked_at = Pauses(redis), float("-inf")
 
     def expect(self, task: NewTask) -> None:
         """Say that a poll should bring this task soon.
@@ -52,7 +53,7 @@ class Unpolled:
             pipe.execute()
 
     def admit_overdue(self) -> int:
-        """Accept what no poll brought in time; the number of jobs made so.
+        """Accept what no poll brought in time, unless the fleet is paused; the number of jobs made so.
 
         Raises:
             Unavailable: Redis is away.
@@ -60,6 +61,8 @@ class Unpolled:
         if time.monotonic() - self._looked_at < _LOOK_EVERY_SECONDS:
             return 0
         self._looked_at = time.monotonic()
+        if self._pauses.holds(FLEET):
+            return 0
         with reaching_redis():
             overdue = self._redis.zrangebyscore(self._expected, "-inf", time.time(), start=0, num=_AT_ONCE)
         return sum(self._admit_or_put_later(text(data_id)) for data_id in overdue)

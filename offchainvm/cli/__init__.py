@@ -26,6 +26,9 @@ COMMANDS = {
     "verify": "Build a module again from its provenance, and compare the bytes.",
     "jobs": "Find jobs, show one with its stages, retry or cancel one.",
     "workers": "Show every process of the fleet: what it does, when it was last seen, what a vanished one held.",
+    "pause": "Let no new work in, on the whole fleet or one bridge; jobs that are here go on.",
+    "drain": "Let no new work in, and say when nothing is left.",
+    "resume": "Let work in again, after pause or drain.",
     "doctor": "Look at everything that a worker needs, and say what is wrong and what to do.",
 }
 EXIT_FAILED, EXIT_USAGE = 1, 2

@@ -15,6 +15,7 @@ Check = tuple[frozenset[Role], str, Callable[[], str]]
 CHECKS: Sequence[Check] = (
     (_ALL - {_D}, "state folder", services.check_state_dir),
     (_ALL, "Redis", services.check_redis),
+    (frozenset({_B}), "pause", services.check_pause),
     (frozenset({_B, _M}), "set aside", services.check_set_aside),
     (frozenset({_B, _M, _C, _E}), "Coordinator", services.check_coordinator),
     (frozenset({_C}), "Docker", builds.check_docker),

@@ -12,6 +12,7 @@ from offchainvm.coordinator import Coordinator
 from offchainvm.errors import OffchainVMError
 from offchainvm.jobs.connection import connect
 from offchainvm.jobs.outbox import Outbox
+from offchainvm.jobs.pauses import FLEET, Pauses
 from offchainvm.jobs.server import reaching_redis
 from offchainvm.jobs.store import JobStore
 from offchainvm.settings import load_only
@@ -35,6 +36,20 @@ def check_redis() -> str:
     if values.get("maxmemory-policy", "noeviction") != "noeviction":
         raise OffchainVMError("It drops data when its memory is full.", remedy="Set `maxmemory-policy noeviction` on the server.")
     return f"version {version}, append-only file on"
+
+
+def check_pause() -> str:
+    """Nobody keeps new work out by hand."""
+    with connect(need("redis_url").redis_url) as client:
+        found = Pauses(client).all()
+    if not found:
+        return "new work is let in"
+    told = [
+        f"{'the fleet' if one.worker == FLEET else one.worker} since {time.strftime('%Y-%m-%d %H:%M', time.localtime(one.since))}"
+        f"{': ' if one.reason else ''}{one.reason}"
+        for one in found
+    ]
+    raise OffchainVMError(f"Paused by hand: {'; '.join(told)}.", remedy="`offchainvm resume` (with --worker for one bridge).")
 
 
 def check_set_aside() -> str:

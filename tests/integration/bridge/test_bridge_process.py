@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 import systemd
 
+from offchainvm.jobs.pauses import Pauses
+
 
 @pytest.fixture
 def held(house: Any, wait: Callable[..., Any]) -> Callable[[], None]:
@@ -101,6 +103,22 @@ def test_polling_pauses_while_too_much_is_queued(house: Any, task: Any, wait: An
     house.redis.delete("ovm:queued:compile")
     wait(lambda: bridge.lines("resume_polling"))
     held()
+
+
+def test_a_pause_outlives_the_bridge_and_a_resume_needs_no_restart(house: Any, task: Any, wait: Any) -> None:
+    pauses = Pauses(house.store._redis)
+    pauses.pause()
+    house.start().kill()
+    bridge = house.start()
+    wait(lambda: bridge.lines("pause_polling"))
+    assert pauses.polls() == 0
+    house.coordinator.push(task(1))
+    pauses.resume()
+    wait(lambda: house.job_ids() == {f"{1:064x}"})
+    assert [line["action"] for line in bridge.lines("pause_polling") + bridge.lines("resume_polling")] == [
+        "pause_polling",
+        "resume_polling",
+    ]
 
 
 def test_systemd_is_told_when_it_works_and_when_it_stops(house: Any, wait: Any, manager: systemd.Manager) -> None:

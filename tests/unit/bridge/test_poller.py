@@ -29,6 +29,26 @@ class Script:
         return answer
 
 
+class FakePauses:
+    """A switch that allows as many polls as it is told, then says stop."""
+
+    def __init__(self, script: Script, allowed: int = 1000) -> None:
+        self.script, self.allowed, self.on_their_way = script, allowed, set[str]()
+
+    def begin_poll(self, worker: str, poll: str, *, longest_seconds: float) -> bool:
+        assert longest_seconds > 60, "the poll itself takes so long"
+        assert poll.startswith(f"{worker}:")
+        if not self.allowed:
+            self.script.stop.set()
+            return False
+        self.allowed -= 1
+        self.on_their_way.add(poll)
+        return True
+
+    def end_poll(self, poll: str) -> None:
+        self.on_their_way.remove(poll)
+
+
 class FakeIntake:
     def __init__(self) -> None:
         self.ready, self.bodies, self.answer = threading.Event(), list[bytes](), Taken.ACCEPTED
@@ -39,15 +59,29 @@ class FakeIntake:
         return self.answer
 
 
-def _poller(script: Script, intake: FakeIntake, store: Any, timeout_seconds: float = 60) -> Poller:
+def _poller(script: Script, intake: FakeIntake, store: Any, timeout_seconds: float = 60, pauses: Any = None) -> Poller:
     backlog = Backlog(store, store, high_water=10)
-    return Poller(coordinator=cast("Any", script), intake=cast("Any", intake), backlog=backlog, timeout_seconds=timeout_seconds)
+    return Poller(
+        coordinator=cast("Any", script),
+        intake=cast("Any", intake),
+        backlog=backlog,
+        pauses=pauses or FakePauses(script),
+        worker="bridge-1",
+        timeout_seconds=timeout_seconds,
+    )
 
 
 def test_every_task_goes_to_the_intake_also_the_one_in_hand_at_the_stop(store: Any) -> None:
     script, intake = Script(b"1", b"2", b"3"), FakeIntake()
     _poller(script, intake, store).run(script.stop)
     assert intake.bodies == [b"1", b"2", b"3"]
+
+
+def test_a_paused_bridge_polls_no_more_and_what_it_polled_before_is_brought_in(store: Any) -> None:
+    script, intake = Script(b"1", b"2", b"never asked for"), FakeIntake()
+    pauses = FakePauses(script, allowed=2)
+    _poller(script, intake, store, pauses=pauses).run(script.stop)
+    assert (intake.bodies, pauses.on_their_way) == ([b"1", b"2"], set())
 
 
 def test_a_coordinator_that_is_away_or_refuses_is_asked_again(store: Any, monkeypatch: pytest.MonkeyPatch) -> None:

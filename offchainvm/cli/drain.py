@@ -1,0 +1,60 @@
+"""``offchainvm drain``: let no new work in, and say when nothing is left."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+import typer
+
+from offchainvm.cli.pause import REASON
+from offchainvm.errors import Unavailable
+from offchainvm.jobs.connection import connect
+from offchainvm.jobs.pauses import Pauses
+from offchainvm.jobs.store import JobStore
+from offchainvm.settings import Role, load
+
+LOOK_SECONDS = 1.0
+_WAIT = typer.Option(False, "--wait", help="Wait until nothing is left, and tell each change; exit code 0 then.")
+_TIMEOUT = typer.Option(0.0, "--timeout", min=0, help="With --wait: give up after so many seconds, with exit code 1; 0 = never.")
+_NOT_WORK = ("settled", "rejected")
+
+
+def drain(wait: bool = _WAIT, timeout: float = _TIMEOUT, reason: str = REASON) -> None:
+    """Let no new work in, and say when nothing is left.
+
+    The whole fleet is paused until `offchainvm resume`. Exit code 0 when nothing is left, else 1. Left are polls on their
+    way, jobs, transactions in flight and reports that the Coordinator has not taken.
+    """
+    redis = connect(load([Role.DASHBOARD]).redis_url)
+    pauses, store = Pauses(redis), JobStore(redis)
+    pauses.pause(reason=reason or "drained")
+    give_up_at, told = time.monotonic() + timeout if timeout else None, ""
+    for found in _looks(pauses, store, give_up_at=give_up_at) if wait else [left(pauses, store)]:
+        text = ", ".join(f"{count} {name}" for name, count in found.items()) or "nothing"
+        if text != told:
+            typer.echo(f"Left: {text}.")
+        told = text
+    raise typer.Exit(0 if told == "nothing" else 1)
+
+
+def left(pauses: Pauses, store: JobStore) -> dict[str, int]:
+    """What is not finished, by name; the polls first: what they bring is a job before they are over."""
+    found = {"polls": pauses.polls(), **store.counts()}
+    return {name: count for name, count in found.items() if count and name not in _NOT_WORK}
+
+
+def _looks(pauses: Pauses, store: JobStore, *, give_up_at: float | None) -> Iterator[dict[str, int]]:
+    """One look a second, until two in a row found nothing: between two steps a job may be seen in neither."""
+    empty = 0
+    while empty < 2 and (give_up_at is None or time.monotonic() < give_up_at):
+        try:
+            found = left(pauses, store)
+        except Unavailable as error:
+            typer.echo(str(error), err=True)
+            empty = 0
+        else:
+            empty = 0 if found else empty + 1
+            yield found
+        if empty < 2:
+            time.sleep(LOOK_SECONDS)

@@ -1,0 +1,30 @@
+"""``offchainvm pause``: let no new work in."""
+
+from __future__ import annotations
+
+import typer
+
+from offchainvm.jobs.connection import connect
+from offchainvm.jobs.pauses import FLEET, Pauses
+from offchainvm.settings import Role, load
+
+WORKER = typer.Option(FLEET, "--worker", metavar="WORKER_ID", help="Only the bridge of this name; default: the whole fleet.")
+REASON = typer.Option("", "--reason", help="Shown by `offchainvm doctor`.")
+
+
+def pauses() -> Pauses:
+    """The switch in the Redis that the settings name."""
+    return Pauses(connect(load([Role.DASHBOARD]).redis_url))
+
+
+def name_of(worker: str) -> str:
+    return "the fleet" if worker == FLEET else worker
+
+
+def pause(worker: str = WORKER, reason: str = REASON) -> None:
+    """Let no new work in, on the whole fleet or one bridge; jobs that are here go on.
+
+    No poll begins until `offchainvm resume`, whatever is restarted.
+    """
+    pauses().pause(worker, reason=reason)
+    typer.echo(f"Paused: {name_of(worker)}. Polls on their way are finished. `offchainvm resume` undoes it.")
