@@ -129,6 +129,10 @@ class ManagedProcess:
     def stop(self, grace_seconds: float) -> int | None:
         """SIGTERM, then SIGKILL to whatever of its session is left; its exit code."""
         self.signal(signal.SIGTERM)
+        return self.end(grace_seconds)
+
+    def end(self, grace_seconds: float) -> int | None:
+        """The rest of ``stop``, for a process that was asked already: a second SIGTERM would mean *at once*."""
         code = self.wait(grace_seconds)
         self.sweep()
         return self.wait(10) if code is None else code

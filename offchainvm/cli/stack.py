@@ -145,7 +145,7 @@ class Stack:
                 process.signal(signal.SIGTERM)
             deadline = time.monotonic() + STOP_SECONDS
             for process in group:
-                process.stop(max(0.1, deadline - time.monotonic()))
+                process.end(max(0.1, deadline - time.monotonic()))
         self.processes.clear()
         if self.redis is not None:
             self.redis.stop()

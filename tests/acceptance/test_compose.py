@@ -178,11 +178,6 @@ def test_fifty_requests_are_answered_once_each_by_three_that_execute_though_one_
     assert outside["keys"].function_call_keys[0].secret_text not in compose("logs")
 
 
-def test_docker_compose_understands_every_profile(compose: Compose) -> None:
-    told = compose("--profile", "monitor", "--profile", "observe", "config", "--services")
-    assert set(told.split()) == SERVICES | {"prometheus", "grafana"}
-
-
 def test_the_image_takes_a_role_a_command_or_a_program_and_says_what_it_does_not_know(images: dict[str, str]) -> None:
     def run(*words: str) -> tuple[int, str]:
         command = ["docker", "run", "--rm", "--network", "none", images["WORKER_IMAGE"], *words]

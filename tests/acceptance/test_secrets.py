@@ -16,7 +16,6 @@ from redis import Redis
 from world import World, echo_module
 
 from offchainvm.cli.process import session_members
-from offchainvm.devnet.embedded_redis import free_port
 
 ROLES = ("bridge", "monitor", "execute", "resolve", "flower")
 NEARDATA_KEY = "neardata-key-of-this-run-4711"
@@ -32,8 +31,7 @@ def world(make_world: Callable[..., Any]) -> Iterator[World]:
         "NEARDATA_API_KEY": NEARDATA_KEY,
         "SOURCE_MIRROR_URL": f"https://reader:{MIRROR_PASSWORD}@mirror.invalid",
     }
-    ports = {role: {"METRICS_PORT": str(free_port())} for role in ROLES if role != "flower"}
-    with make_world(settings=settings, roles=ROLES, role_settings=ports) as world:
+    with make_world(settings=settings, roles=ROLES) as world:
         world.cache("secrets", echo_module())
         world.cache("rubbish", b"no module")
         for name in ("secrets", "rubbish"):
@@ -126,8 +124,7 @@ def test_inspection_tells_none(world: World, secrets: dict[str, bytes]) -> None:
 def test_health_and_metrics_tell_none(world: World, secrets: dict[str, bytes]) -> None:
     http, pages = urllib3.PoolManager(retries=False), {}
     for role in ("bridge", "monitor", "execute", "resolve"):
-        port = world.stack.options.role_settings[role]["METRICS_PORT"]
         for path in ("health/live", "health/ready", "metrics"):
-            pages[f"{role}/{path}"] = http.request("GET", f"http://127.0.0.1:{port}/{path}").data
+            pages[f"{role}/{path}"] = http.request("GET", f"{world.stack.health_url(role)}/{path}").data
     assert json.loads(pages["bridge/health/live"])["ok"] is True
     assert found_in(secrets, pages) == []

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[3]
+PROFILES = ("--profile", "monitor", "--profile", "observe")
 
 
 def compose_command() -> list[str]:
@@ -27,7 +28,7 @@ def test_compose_takes_the_file(files: tuple[str, ...], tmp_path: Path) -> None:
     (tmp_path / "env").write_text("API_AUTH_TOKEN=t\n")
     environment = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "ENV_FILE": str(tmp_path / "env"), "SOURCE_MIRROR_DIR": "/srv/mirror"}
     named = [word for file in files for word in ("-f", str(ROOT / file))]
-    command = [*compose_command(), *named, "--project-directory", str(tmp_path), "config", "--services"]
+    command = [*compose_command(), *named, "--project-directory", str(tmp_path), *PROFILES, "config", "--services"]
     shown = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert shown.returncode == 0, shown.stderr
-    assert set(shown.stdout.split()) == {"redis", "bridge", "compile", "execute", "resolve", "flower"}
+    assert set(shown.stdout.split()) == {"redis", "bridge", "compile", "execute", "resolve", "flower", "monitor", "prometheus", "grafana"}
