@@ -19,6 +19,7 @@ TARGETS = set(re.findall(r"^([a-z][a-z-]*):", (ROOT / "Makefile").read_text(), r
 OTHER_VARIABLES = {
     "PROMETHEUS_IMAGE",
     "GRAFANA_IMAGE",
+    "PYTEST_ARGS",
     "WORKER_OPTIONS",
     "BASE_IMAGE",
     "WORKER_IMAGE",
