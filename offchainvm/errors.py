@@ -94,6 +94,7 @@ class JobCode(str, Enum):
     POISON = "poison"
     EXPIRED = "expired"
     CANCELLED = "cancelled"
+    NOT_ALLOWED = "not_allowed"
     INTERNAL_ERROR = "internal_error"
 
 

@@ -6,10 +6,12 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from offchainvm.answers import failure
+from offchainvm.bridge.lists import RepositoryLists
 from offchainvm.compiler.source import Resolver, Source, parse_source, source_key
 from offchainvm.coordinator import Coordinator
-from offchainvm.errors import BuildCode, BuildError, Refused, Unavailable
-from offchainvm.jobs.record import DEADLINE_HEIGHTS, Stage
+from offchainvm.errors import BuildCode, BuildError, JobError, Refused, Unavailable
+from offchainvm.jobs.record import DEADLINE_HEIGHTS, Stage, ToResolve
 from offchainvm.jobs.store import Acceptance, JobStore
 from offchainvm.logs import get_logger
 from offchainvm.models import CodeSource, CompileTask, ExecuteTask, ResourceLimits
@@ -41,6 +43,7 @@ class _Place:
     commit_sha: str | None = None
     repository: str = ""
     """``owner/name``, where the task names a repository that could be one."""
+    refusal: ToResolve | None = None
 
 
 class Admission:
@@ -48,6 +51,7 @@ class Admission:
 
     Args:
         head: height of a final block of the last seconds, None where the chain cannot be asked.
+        lists: whose code is run; the contract of any other is told so.
     """
 
     def __init__(
@@ -59,9 +63,11 @@ class Admission:
         limits: LimitPolicy,
         mirror_url: str,
         head: Callable[[], int | None],
+        lists: RepositoryLists | None = None,
     ) -> None:
         self._store, self._coordinator, self._resolver = store, coordinator, resolver
         self._limits, self._mirror_url, self._head = limits, mirror_url, head
+        self._lists = lists or RepositoryLists()
         self._seen_until: dict[str, float] = {}
         self._resolver_rests_until = 0.0
 
@@ -82,6 +88,7 @@ class Admission:
             source_key=place.source_key,
             commit_sha=place.commit_sha,
             repository=place.repository,
+            refusal=place.refusal,
             # Where the monitor recorded the event's height, the script takes that instead.
             deadline_height=None if head is None else head + DEADLINE_HEIGHTS,
         )
@@ -92,12 +99,17 @@ class Admission:
             request_id=task.request_id,
             stage=place.stage.value,
             acceptance=acceptance.value,
+            refused=place.refusal is not None,
         )
         return acceptance
 
     def _place(self, task: CompileTask | ExecuteTask) -> _Place:
         source = self._source(task.code_source)
         repository = "" if source is None else f"{source.owner}/{source.name}"
+        try:
+            self._lists.check(repository)
+        except JobError as error:
+            return _Place(Stage.COMPILE, repository=repository, refusal=failure(task, error))
         if isinstance(task, ExecuteTask):
             return _Place(Stage.EXECUTE, source_key=task.wasm_checksum, repository=repository)
         commit_sha = None if source is None else self._resolved(source)

@@ -12,6 +12,7 @@ from offchainvm.bridge.announcer import Announcer
 from offchainvm.bridge.evidence import Coroner
 from offchainvm.bridge.head import Head
 from offchainvm.bridge.intake import Intake
+from offchainvm.bridge.lists import RepositoryLists
 from offchainvm.bridge.monitor import Monitor, Subject
 from offchainvm.bridge.poller import Backlog, Poller
 from offchainvm.bridge.readings import FleetReadings, monitor_readings
@@ -226,4 +227,5 @@ def _admission(settings: Settings, store: JobStore, coordinator: Coordinator, he
         limits=LimitPolicy(defaults=settings.limit_defaults, most=most),
         mirror_url=settings.source_mirror_url,
         head=(lambda: None) if head is None else head.height,
+        lists=RepositoryLists(allow=settings.allow_repositories, deny=settings.deny_repositories),
     )

@@ -89,12 +89,13 @@ class JobStore(Lookups):
         commit_sha: str | None = None,
         deadline_height: int | None = None,
         repository: str = "",
+        refusal: ToResolve | None = None,
         token: str | None = None,
     ) -> Acceptance:
         """Make a job of a task, once for each data_id; a settled one has its report queued again, even after retention.
 
         Where the monitor recorded the request's event, its height gives the deadline instead of ``deadline_height``.
-        ``repository``: ``owner/name``, by which the job can be found.
+        ``repository``: ``owner/name``, by which the job can be found. ``refusal``: its answer, where nobody is to work on it.
         """
         fixed = fixed_text(
             data_id=task.data_id,
@@ -115,6 +116,7 @@ class JobStore(Lookups):
             task.request_id,
             self._retention_seconds,
             repository.lower(),
+            *(_payload(refusal)[:4] if refusal else ("",) * 4),
         )
         return Acceptance(self._server.run("accept", token or new_token(), *arguments))
 

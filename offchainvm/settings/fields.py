@@ -76,6 +76,12 @@ def _account(value: Any) -> Any:
     return value
 
 
+def _pattern(value: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9*?-]+/[A-Za-z0-9._*?-]+", value):
+        raise ValueError("must be patterns of owner/name, such as near-examples/*")
+    return value
+
+
 def lower(value: Any) -> Any:
     return value.lower() if isinstance(value, str) else value
 
@@ -91,4 +97,5 @@ Url = Annotated[str, BeforeValidator(_base_url)]
 Account = Annotated[str, BeforeValidator(_account)]
 Folder = Annotated[Path, AfterValidator(_expand_home)]
 Urls = Annotated[tuple[Url, ...], BeforeValidator(comma_list)]
+Patterns = Annotated[tuple[Annotated[str, AfterValidator(_pattern)], ...], BeforeValidator(comma_list)]
 Secrets = Annotated[tuple[SecretStr, ...], BeforeValidator(_secret_list)]

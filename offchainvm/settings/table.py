@@ -10,7 +10,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, SecretStr
 from pydantic.fields import FieldInfo
 
 from offchainvm.models import ResourceLimits
-from offchainvm.settings.fields import Account, Folder, Role, Secrets, SettingInfo, Url, Urls, lower, setting
+from offchainvm.settings.fields import Account, Folder, Patterns, Role, Secrets, SettingInfo, Url, Urls, lower, setting
 
 B, M, C, E, R, D = Role
 
@@ -67,6 +67,11 @@ class Settings(BaseModel):
     queue_high_water: int = setting(
         1000, "Jobs waiting for a worker or a signature, above which polling stops.", unit="jobs", roles=(B,), ge=1
     )
+
+    allow_repositories: Patterns = setting(
+        (), "Repositories whose code is run, `owner/name` with `*` and `?`, comma-separated; empty = all.", roles=(B, M)
+    )
+    deny_repositories: Patterns = setting((), "Repositories whose code is not run, allowed or not; patterns alike.", roles=(B, M))
 
     enable_event_monitor: bool = setting(False, "Run the event monitor inside the bridge.", roles=(B,))
     neardata_api_url: Url = setting("https://testnet.neardata.xyz/v0/block", "Block service that the event monitor reads.", roles=(B, M, E))

@@ -1,9 +1,10 @@
 -- Make a job of a task, once for each data_id.
--- ARGV: 1 token, 2 data_id, 3 fixed (JSON), 4 stage, 5 source_key or '', 6 commit or '', 7 deadline or '', 8 request_id, 9 retention seconds, 10 repository or ''
+-- ARGV: 1 token, 2 data_id, 3 fixed (JSON), 4 stage, 5 source_key or '', 6 commit or '', 7 deadline or '', 8 request_id, 9 retention seconds, 10 repository or '',
+--       11 arguments (base64) or '': a job that ends before it begins has its answer at once; 12 response, 13 report, 14 short report or ''
 -- Returns JSON "new" | "known" | "settled" (the report of a settled one is queued again).
 -- Needs: rows
 local REPOSITORY_JOBS = 1000
-local token, id, fixed, stage, source_key, commit, deadline, request_id, keep, repository = unpack(ARGV)
+local token, id, fixed, stage, source_key, commit, deadline, request_id, keep, repository, arguments, response, report, brief = unpack(ARGV)
 local before = remembered(token)
 if before then return before end
 
@@ -36,5 +37,10 @@ if repository ~= '' then
   redis.call('EXPIRE', index, LOOKUP_SECONDS + keep)
 end
 note(id, stage, 'accepted', '')
-enqueue(id, stage, 0)
+if arguments and arguments ~= '' then
+  note(id, stage, 'refused', '')
+  resolve_with(id, arguments, response, report, brief)
+else
+  enqueue(id, stage, 0)
+end
 return answer(token, '"new"')

@@ -9,7 +9,8 @@ from offchainvm.errors import JobCode, JobError
 from offchainvm.jobs.record import Stage, State, Verdict
 from offchainvm.jobs.resolves import RowOutcome
 from offchainvm.jobs.single_flight import Builder, Parked
-from offchainvm.jobs.store import CancelAnswer, RetryAnswer
+from offchainvm.jobs.store import Acceptance, CancelAnswer, RetryAnswer
+from offchainvm.models import ExecuteTask, ResourceLimits
 
 
 def cancel(house, data_id, *, token=None):
@@ -66,6 +67,16 @@ def test_a_job_is_cancelled_wherever_it_stands_and_twice_is_once(house, place):
     others = 1 if place is parked else 0  # the builder that it waited for
     assert (left, counts["running"]) == ({"compile": 0, "execute": 0, "parked": 0, "waiting": 1}, others)
     assert "cancelled: by hand" in carried_text(house)[data_id]
+
+
+def test_a_refused_task_has_its_answer_in_the_step_that_accepts_it_and_nobody_can_claim_it(house):
+    task = ExecuteTask(request_id=1, data_id=house.data_id(1), wasm_checksum="a" * 64)
+    refusal = failure(task, JobError(JobCode.NOT_ALLOWED, "not here"))
+    answers = [house.store.accept(task, stage=Stage.EXECUTE, limits=ResourceLimits(), refusal=refusal) for _ in range(2)]
+    assert answers == [Acceptance.NEW, Acceptance.KNOWN]
+    assert house.sent() == [("resolve", ())]
+    assert house.store.claim(task.data_id, Stage.EXECUTE, owner="w", lease_seconds=60) is None
+    assert "not_allowed: not here" in carried_text(house)[task.data_id]
 
 
 def test_who_worked_on_it_has_lost_it(house):
