@@ -108,17 +108,6 @@ class StaleNativeCode(Exception):
     """Native code that this engine on this processor cannot use: compile again."""
 
 
-def backend(engine: str) -> Backend:
-    """The room of the engine of this name; loads its library."""
-    if engine == "wasmer":
-        from offchainvm.engine import wasmer_engine  # noqa: PLC0415 - only one of the two need be installed
-
-        return wasmer_engine
-    from offchainvm.engine import wasmtime_engine  # noqa: PLC0415 - the same
-
-    return wasmtime_engine
-
-
 def invalid(untrusted_message: str) -> ExecutionError:
     """What an engine's validation found, as one of two statuses."""
     text = " ".join(untrusted_message.split())[:300]

@@ -147,9 +147,9 @@ class Zygote:
 
 def _warm_up(engine: str, metering: str) -> Warm:
     # Not at the top: an engine that cannot be loaded is told to the supervisor.
-    from offchainvm.engine import guest, machine, module  # noqa: F401, PLC0415
+    from offchainvm.engine import backends, guest, module  # noqa: F401, PLC0415
 
-    backend = machine.backend(engine)
+    backend = backends.backend(engine)
     warm = Warm(backend, metering, guest.warm_up_program(backend, metering))
     warm.up()
     tasks = Path("/proc/self/task")
