@@ -10,14 +10,11 @@ recently used go first.
 from __future__ import annotations
 
 import hashlib
-import os
 import re
-import tempfile
-import time
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from offchainvm import disk
 from offchainvm.coordinator import Coordinator
 from offchainvm.engine.module import check_module
 from offchainvm.errors import ExecutionError, JobCode, JobError, TooLarge
@@ -67,8 +64,8 @@ class ModuleCache:
         _check_key(source_key)
         info = check_module(wasm)
         path = self._folder / f"{source_key}.{info.sha256}.wasm"
-        _write_atomically(path, wasm)
-        self._make_room()
+        disk.write_atomically(path, wasm)
+        disk.make_room(self._folder.glob("*.wasm"), max_bytes=self._max_bytes, spare_seconds=_IN_USE_SECONDS)
         return CachedModule(path, info.sha256, len(wasm))
 
     def _on_disk(self, source_key: str, sha256: str | None) -> CachedModule | None:
@@ -77,8 +74,7 @@ class ModuleCache:
             if data is None:
                 continue
             if hashlib.sha256(data).hexdigest() == named:
-                with suppress(OSError):
-                    os.utime(path)
+                disk.mark_used(path)
                 return CachedModule(path, named, len(data))
             log.error("cached module does not have its own bytes any more", action="drop_cached_module", source_key=source_key)
             path.unlink(missing_ok=True)
@@ -87,7 +83,7 @@ class ModuleCache:
     def _files_of(self, source_key: str, sha256: str | None) -> list[Path]:
         if sha256 is not None:
             return [self._folder / f"{source_key}.{sha256}.wasm"]
-        return sorted(self._folder.glob(f"{source_key}.*.wasm"), key=_last_use, reverse=True)
+        return sorted(self._folder.glob(f"{source_key}.*.wasm"), key=disk.last_use, reverse=True)
 
     def _downloaded(self, source_key: str, sha256: str | None) -> CachedModule:
         try:
@@ -104,16 +100,6 @@ class ModuleCache:
             reason = f"the Coordinator has {len(untrusted_wasm)} bytes that are no usable module ({error.text})"
             raise _unavailable(source_key, reason) from error
 
-    def _make_room(self) -> None:
-        """Remove the least recently used beyond ``max_bytes``, but nothing that may be about to be opened."""
-        files = [(stat.st_mtime, stat.st_size, path) for path in self._folder.glob("*.wasm") if (stat := _stat(path))]
-        total, before = sum(size for _, size, _ in files), time.time() - _IN_USE_SECONDS
-        for used_at, size, path in sorted(files):
-            if total <= self._max_bytes or used_at > before:
-                return
-            path.unlink(missing_ok=True)
-            total -= size
-
 
 def _check_key(source_key: str) -> None:
     # It becomes part of a path.
@@ -125,31 +111,8 @@ def _unavailable(source_key: str, reason: str) -> JobError:
     return JobError(JobCode.WASM_UNAVAILABLE, f"no module for {source_key}: {reason}")
 
 
-def _write_atomically(path: Path, data: bytes) -> None:
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=".new-")
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-
-
 def _read(path: Path) -> bytes | None:
     try:
         return path.read_bytes()
     except FileNotFoundError:
         return None
-
-
-def _stat(path: Path) -> os.stat_result | None:
-    try:
-        return path.stat()
-    except FileNotFoundError:
-        return None
-
-
-def _last_use(path: Path) -> float:
-    stat = _stat(path)
-    return stat.st_mtime if stat else 0.0

@@ -28,6 +28,9 @@ SETTINGS = (
     "compile_cpu_limit",
     "build_disk_mb",
     "source_mirror_url",
+    "crates_mirror_url",
+    "crate_cache_max_mb",
+    "build_network",
     "require_lockfile",
     "verify_builds",
 )

@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from offchainvm.cancellation import Cancellation
-from offchainvm.compiler import engine, image, reaper, sandbox
+from offchainvm.compiler import crates, engine, image, reaper, sandbox
 from offchainvm.compiler.base import Builder, BuildEvent, BuildRequest, BuiltModule, OnEvent, ignore_event
+from offchainvm.compiler.crates import CrateCache, Registry
+from offchainvm.compiler.network import Network
 from offchainvm.compiler.phases import BuildRun, Verify
 from offchainvm.compiler.records import FOLDER, Records
 from offchainvm.compiler.source import source_key
@@ -34,6 +36,9 @@ class SandboxBuilder(Builder):
         owner: name in the labels of containers and volumes, e.g. WORKER_ID.
         runtime: container runtime, e.g. ``runsc``; empty = the engine's default.
         mirror_url: base that replaces GitHub, for the repository and its git dependencies.
+        crates_mirror_url: sparse index that replaces the one of crates.io.
+        crate_cache_mb: most MiB of crate files that are kept in ``state_dir`` for later builds.
+        network: the engine's network that the networked phases join.
         ca_bundle: certificate authorities for the networked phases; None = those that this host trusts.
         verify: ``warn`` and ``require`` build everything twice; ``require`` refuses what comes out differently.
     """
@@ -46,6 +51,9 @@ class SandboxBuilder(Builder):
         owner: str,
         runtime: str = "",
         mirror_url: str = "",
+        crates_mirror_url: str = "",
+        crate_cache_mb: int = 1024,
+        network: str = "bridge",
         ca_bundle: Path | None = None,
         verify: Verify = "off",
     ) -> None:
@@ -53,8 +61,9 @@ class SandboxBuilder(Builder):
         self._state_dir = state_dir
         self._owner = owner
         self._runtime = runtime
-        self._mirror_url = mirror_url.rstrip("/")
-        self._ca_bundle = ca_bundle
+        self._network = Network(mirror_url.rstrip("/"), crates_mirror_url, ca_bundle, network)
+        cache = CrateCache(state_dir.expanduser() / crates.FOLDER, max_bytes=crate_cache_mb * 2**20)
+        self._registry = Registry(crates_mirror_url, cache=cache, ca_bundle=ca_bundle)
         self._verify: Verify = verify
         self._client: DockerClient | None = None
         self._records = Records(state_dir.expanduser() / FOLDER)
@@ -69,6 +78,9 @@ class SandboxBuilder(Builder):
             owner=settings.node_name,
             runtime=settings.docker_runtime,
             mirror_url=settings.source_mirror_url,
+            crates_mirror_url=settings.crates_mirror_url,
+            crate_cache_mb=settings.crate_cache_max_mb,
+            network=settings.build_network,
             ca_bundle=settings.ca_bundle,
             verify=settings.verify_builds,
         )
@@ -85,11 +97,11 @@ class SandboxBuilder(Builder):
             owner=self._owner,
             runtime=self._runtime,
             timeout_seconds=limits.timeout_seconds,
-            volumes_mb={"conf": 8, "src": limits.source_mb, "cargo": limits.dependencies_mb, "out": 64, "build": limits.disk_mb},
+            volumes_mb={"conf": 8, "net": 8, "src": limits.source_mb, "cargo": limits.dependencies_mb, "out": 64, "build": limits.disk_mb},
             log_bytes=limits.log_bytes,
             cancellation=cancellation,
         )
-        run = BuildRun(place, request, build_id, record, self._mirror_url, self._ca_bundle, self._verify, on_event)
+        run = BuildRun(place, request, build_id, record, self._network, self._registry, self._verify, on_event)
         try:
             with place:
                 built = run.module()

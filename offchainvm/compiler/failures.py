@@ -26,6 +26,7 @@ _NETWORK = re.compile(
 )
 _LOCK_OUTDATED = re.compile(r"lock file .* needs to be updated|cannot (?:create|update) the lock file")
 _LOCK_VERSION = re.compile(r"lock file version .* (?:was found|requires)|failed to parse lock file")
+_NO_CRATE = re.compile(r"no matching package|failed to select a version")
 _NO_DEPENDENCY = re.compile(
     r"no matching package|failed to select a version|could not find `|failed to load source|Unable to update|not found in registry"
 )
@@ -56,23 +57,35 @@ def of_source(result: PhaseResult, request: BuildRequest) -> BuildError:
     return _error(*by_step.get(result.exit_code, otherwise), result)
 
 
-def of_fetch(result: PhaseResult) -> BuildError:
-    """Why the crates could not be fetched."""
+def of_lock(result: PhaseResult) -> BuildError:
+    """Why no Cargo.lock could be made."""
+    return _of_limits(result, "resolving dependencies", None) or _of_resolver(result)
+
+
+def of_fetch(result: PhaseResult, *, with_git: bool) -> BuildError:
+    """Why what Cargo.lock names could not be laid down for the build; ``with_git``: some of it comes from repositories."""
     if error := _of_limits(result, "fetching dependencies", None):
         return error
     text = result.log_tail
+    if result.exit_code == 41:
+        return _error(BuildCode.DEPENDENCY_NOT_FOUND, "A crate of the registry cannot be unpacked.", result)
     if _LOCK_VERSION.search(text):
         return _error(BuildCode.MANIFEST_INVALID, f"Cargo.lock cannot be read by this toolchain: {_reason(result)}", result)
-    if _LOCK_OUTDATED.search(text):
+    # All crates that Cargo.lock names are there: one that is missed is one that it does not name.
+    if _LOCK_OUTDATED.search(text) or _NO_CRATE.search(text) or (not with_git and _NO_DEPENDENCY.search(text)):
         remedy = "Run `cargo generate-lockfile` or `cargo update --workspace`, and commit Cargo.lock."
         return _error(BuildCode.LOCKFILE_OUTDATED, "Cargo.lock does not agree with Cargo.toml.", result, remedy)
+    return _of_resolver(result)
+
+
+def _of_resolver(result: PhaseResult) -> BuildError:
     table = (
         (_NOT_ALLOWED, BuildCode.UNSUPPORTED_SOURCE, "A dependency comes from a place that is not allowed"),
         (_NETWORK, BuildCode.FETCH_NETWORK, "Dependencies cannot be fetched"),
         (_NO_DEPENDENCY, BuildCode.DEPENDENCY_NOT_FOUND, "A dependency cannot be found"),
     )
     otherwise = (BuildCode.MANIFEST_INVALID, "The dependencies cannot be resolved")
-    code, sentence = next(((code, sentence) for pattern, code, sentence in table if pattern.search(text)), otherwise)
+    code, sentence = next(((code, sentence) for pattern, code, sentence in table if pattern.search(result.log_tail)), otherwise)
     return _error(code, f"{sentence}: {_reason(result)}", result)
 
 

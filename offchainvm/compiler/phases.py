@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import time
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Literal
-from urllib.parse import urlsplit
 
-from offchainvm.compiler import artifact, failures, git, image, logtext, project, provenance, sandbox
+from offchainvm.compiler import artifact, failures, image, logtext, project, provenance, sandbox
 from offchainvm.compiler.base import BuildEvent, BuildRequest, BuiltModule, OnEvent
+from offchainvm.compiler.crates import Allowance, Registry
+from offchainvm.compiler.lockfile import read_lockfile
+from offchainvm.compiler.network import Network
 from offchainvm.compiler.records import BuildLog
-from offchainvm.compiler.source import ALIASES, clone_url
+from offchainvm.compiler.source import ALIASES
 from offchainvm.errors import BuildCode, BuildError, ImageMismatch
 from offchainvm.logs import get_logger
 
@@ -23,11 +26,14 @@ _METADATA_BYTES = 32 * 1024 * 1024
 _LOCKFILE_BYTES = 4 * 1024 * 1024
 _SMALL_BYTES = 64 * 1024
 _NETWORK_MEMORY_MB = 512
+CARGO_HOME = "/cargo"
+# The crates lie in a folder whose name depends on no registry, since modules embed it.
+_CARGO_CONFIG = b'[source.crates-io]\nreplace-with = "fetched"\n[source.fetched]\ndirectory = "/cargo/crates"\n'
 _SCRATCH = "/tmp"  # noqa: S108 - a folder in the container
 # The same in every build of every worker: what is embedded in a module must not depend on where it was built.
 COMPILE_ENVIRONMENT = {
     "HOME": "/build/home",
-    "CARGO_HOME": "/cargo",
+    "CARGO_HOME": CARGO_HOME,
     "CARGO_TARGET_DIR": "/build/target",
     "CARGO_INCREMENTAL": "0",
     "CARGO_TERM_COLOR": "never",
@@ -46,8 +52,8 @@ class BuildRun:
     request: BuildRequest
     build_id: str
     image: image.ImageRecord
-    mirror_url: str
-    ca_bundle: Path | None
+    network: Network
+    registry: Registry
     verify: Verify
     on_event: OnEvent
 
@@ -58,11 +64,14 @@ class BuildRun:
         self.log = BuildLog()
 
     def module(self) -> BuiltModule:
-        self.place.put_files(sandbox.FOLDERS["conf"], self._configuration())
+        toolchain = Path(__file__).with_name("scripts") / "toolchain.sh"
+        self.place.put_files(sandbox.FOLDERS["conf"], [(toolchain.name, toolchain.read_bytes())])
+        self.place.put_files(sandbox.FOLDERS["net"], self.network.files().items())
         tree = self._source()
         chosen = self._inspect(tree)
-        lockfile = self._fetch(tree)
+        lockfile = self._lockfile(tree)
         target = self._image_target()
+        self._fetch(tree, lockfile)
         arguments = ("--target", target, *chosen.cargo_arguments)
         path = f"{COMPILE_ENVIRONMENT['CARGO_TARGET_DIR']}/{target}/release/{chosen.file_name}"
         log_tail = self._compile("compile", arguments)
@@ -100,18 +109,16 @@ class BuildRun:
 
     def _source(self) -> project.Tree:
         self._say("source", f"{self.request.source.owner}/{self.request.source.name} at {self.request.commit_sha}")
-        url, folder = self._clone_url()
         result = self._run(
             "source",
             "source.sh",
-            network=not folder,
-            mirror_folder=folder,
+            network=not self.network.mirror_folder,
+            mirror_folder=self.network.mirror_folder,
             writable=("src", "out"),
             readable=("conf",),
             memory_mb=_NETWORK_MEMORY_MB + 2 * self.limits.source_mb,
             environment={
-                **self._network_environment(),
-                "URL": url,
+                "URL": self.network.clone_url(self.request.source),
                 "SHA": self.request.commit_sha,
                 "HOME": _SCRATCH,
                 "CARGO_HOME": f"{_SCRATCH}/cargo",
@@ -134,19 +141,6 @@ class BuildRun:
     def _inspect(self, tree: project.Tree) -> project.Project:
         if tree.folder:
             self._describe(tree)
-        if not tree.has_lockfile and self.request.lockfile:
-            project.check_sources(project.lock_sources(self.request.lockfile))
-            self._say("inspect", "There is no Cargo.lock: the one that an earlier build made is used.")
-        elif not tree.has_lockfile:
-            if self.request.require_lockfile:
-                raise BuildError(
-                    BuildCode.LOCKFILE_MISSING,
-                    "The repository has no Cargo.lock.",
-                    remedy="Commit the one that `cargo generate-lockfile` makes.",
-                )
-            self._say("inspect", "There is no Cargo.lock: one is made, and kept in the provenance.")
-        else:
-            project.check_sources(project.lock_sources(self._lockfile(tree)))
         return project.read_project(self._bytes("metadata.json"), target=self.request.source.rust_target, root=tree.root)
 
     def _describe(self, tree: project.Tree) -> None:
@@ -163,30 +157,57 @@ class BuildRun:
         if result.exit_code:
             raise failures.of_source(result, self.request)
 
-    def _fetch(self, tree: project.Tree) -> str:
-        self._say("fetch", "The crates that Cargo.lock names")
-        mirrored = self.mirror_url.startswith("file://")
-        result = self._run(
-            "fetch",
-            "fetch.sh",
-            network=True,
-            mirror_folder=urlsplit(self.mirror_url).path if mirrored else "",
-            writable=("cargo",) if tree.has_lockfile else ("cargo", "src"),
-            readable=("conf", "src") if tree.has_lockfile else ("conf",),
+    def _lockfile(self, tree: project.Tree) -> str:
+        """The repository's Cargo.lock; where it has none, that of an earlier build, or one that is made now."""
+        if tree.has_lockfile:
+            return self._read_lockfile(tree)
+        if self.request.lockfile:
+            self._say("inspect", "There is no Cargo.lock: the one that an earlier build made is used.")
+            self.place.put_files(tree.root, [("Cargo.lock", self.request.lockfile.encode())])
+            return self.request.lockfile
+        if self.request.require_lockfile:
+            raise BuildError(
+                BuildCode.LOCKFILE_MISSING,
+                "The repository has no Cargo.lock.",
+                remedy="Commit the one that `cargo generate-lockfile` makes.",
+            )
+        self._say("inspect", "There is no Cargo.lock: one is made, and kept in the provenance.")
+        result = self._go("lock", "lock.sh", tree, network=True, writable=("cargo", "src"), readable=("conf",))
+        if result.exit_code:
+            raise failures.of_lock(result)
+        return self._read_lockfile(tree)
+
+    def _fetch(self, tree: project.Tree, untrusted_lockfile: str) -> None:
+        """All that the lock file names, into the crate folder: crates by the worker, git dependencies by cargo."""
+        wanted = read_lockfile(untrusted_lockfile)
+        self._say("fetch", f"The {len(wanted.crates)} crates that Cargo.lock names")
+        allowance = Allowance(self.limits.dependencies_mb * 2**20, self.started + self.limits.timeout_seconds)
+        fetched = self.registry.fetch(wanted.crates, allowance)
+        files = ((f"{crate}.crate", data) for crate, data in fetched)
+        self.place.put_files(CARGO_HOME, itertools.chain([("config.toml", _CARGO_CONFIG)], files))
+        result = self._go("fetch", "fetch.sh", tree, network=wanted.needs_git, writable=("cargo",), readable=("conf", "src"))
+        if result.exit_code:
+            raise failures.of_fetch(result, with_git=wanted.needs_git)
+
+    def _go(
+        self, name: str, script: str, tree: project.Tree, *, network: bool, writable: tuple[str, ...], readable: tuple[str, ...]
+    ) -> sandbox.PhaseResult:
+        """Run a phase in which cargo, but no code of the repository, works on its dependencies."""
+        return self._run(
+            name,
+            script,
+            network=network,
+            mirror_folder=self.network.mirror_folder if network else "",
+            writable=writable,
+            readable=readable,
             memory_mb=_NETWORK_MEMORY_MB + self.limits.dependencies_mb,
             environment={
-                **self._network_environment(),
                 "HOME": _SCRATCH,
-                "CARGO_HOME": "/cargo",
-                "TARGET": self._image_target(),
+                "CARGO_HOME": CARGO_HOME,
                 "ROOT": tree.root,
+                **({} if network else {"CARGO_NET_OFFLINE": "true"}),
             },
         )
-        if result.exit_code:
-            raise failures.of_fetch(result)
-        lockfile = self._lockfile(tree)
-        project.check_sources(project.lock_sources(lockfile))
-        return lockfile
 
     def _compare(self, sha256: str, arguments: tuple[str, ...], path: str) -> str:
         """Build again, in a target folder as empty as the first was: ``yes``, ``no``, or ``unchecked``.
@@ -270,55 +291,16 @@ class BuildRun:
             processes=self.limits.processes,
             timeout_seconds=max(0.1, remaining),
             idle_seconds=idle_seconds,
-            network=network,
+            network=self.network.name if network else "",
+            cut_off=self.network.cut_off if network else (),
             writable=writable,
-            readable=readable,
+            readable=(*readable, "net") if network or mirror_folder else readable,
             arguments=arguments,
-            environment=environment,
+            environment={**self.network.environment(), **environment} if network or mirror_folder else environment,
             mirror_folder=mirror_folder,
             tmp_mb=tmp_mb,
         )
         return self.place.run(phase, lambda line: self._say(name, line))
-
-    def _clone_url(self) -> tuple[str, str]:
-        """Where the clone phase finds the repository, and the host folder that it needs for that."""
-        source = self.request.source
-        if not self.mirror_url:
-            return source.clone_url, ""
-        if self.mirror_url.startswith("file://"):
-            return clone_url(source.owner, source.name, mirror_url="file:///mirror"), urlsplit(self.mirror_url).path
-        return clone_url(source.owner, source.name, mirror_url=self.mirror_url), ""
-
-    def _configuration(self) -> dict[str, bytes]:
-        ca_file = git.host_ca_file(self.ca_bundle)
-        base = "file:///mirror" if self.mirror_url.startswith("file://") else self.mirror_url or git.GITHUB
-        toolchain = Path(__file__).with_name("scripts") / "toolchain.sh"
-        files = {"gitconfig": git.git_config(base).encode(), "toolchain.sh": toolchain.read_bytes()}
-        if self.request.lockfile:
-            files["Cargo.lock"] = self.request.lockfile.encode()
-        return {**files, "ca.crt": ca_file.read_bytes()} if ca_file else files
-
-    def _network_environment(self) -> dict[str, str]:
-        """What the phases with a network get, and the build does not: certificates, proxy, rules for git."""
-        trust = (
-            dict.fromkeys(("CARGO_HTTP_CAINFO", "GIT_SSL_CAINFO", "SSL_CERT_FILE"), "/conf/ca.crt")
-            if git.host_ca_file(self.ca_bundle)
-            else {}
-        )
-        return {
-            "LC_ALL": "C.UTF-8",
-            "GIT_CONFIG_NOSYSTEM": "1",
-            "GIT_CONFIG_GLOBAL": "/conf/gitconfig",
-            "GIT_TERMINAL_PROMPT": "0",
-            "GIT_ASKPASS": "true",
-            "GIT_LFS_SKIP_SMUDGE": "1",
-            "CARGO_NET_GIT_FETCH_WITH_CLI": "true",
-            "CARGO_HTTP_TIMEOUT": "30",
-            "CARGO_TERM_COLOR": "never",
-            "CARGO_TERM_PROGRESS_WHEN": "never",
-            **trust,
-            **git.proxy_environment(),
-        }
 
     def _image_target(self) -> str:
         """The target by the name that the image's own toolchain knows."""
@@ -331,7 +313,7 @@ class BuildRun:
             raise ImageMismatch(sentence, remedy="Run `make builder-image`.")
         return names[0]
 
-    def _lockfile(self, tree: project.Tree) -> str:
+    def _read_lockfile(self, tree: project.Tree) -> str:
         try:
             untrusted_lockfile = self.place.read_file(f"{tree.root}/Cargo.lock", limit_bytes=_LOCKFILE_BYTES)
         except (sandbox.NotRegular, sandbox.TooBig):

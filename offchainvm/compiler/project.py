@@ -16,11 +16,10 @@ from offchainvm.compiler.limits import BuildLimits
 from offchainvm.errors import BuildCode, BuildError
 
 SOURCE_FOLDER = "/src"
-_CRATES_IO = "registry+https://github.com/rust-lang/crates.io-index"
-_ALLOWED_SOURCES = (_CRATES_IO, "git+https://github.com/")
+CRATES_IO = "registry+https://github.com/rust-lang/crates.io-index"
+_ALLOWED_SOURCES = (CRATES_IO, "git+https://github.com/")
 _SYMLINK, _SUBMODULE = "120000", "160000"
 _TREE_LINE = re.compile(r"(\d{6}) (\w+) [0-9a-f]{40} +(\d+|-)\t(.+)", re.DOTALL)
-_LOCK_SOURCE = re.compile(r"""(?m)^\s*source\s*=\s*["']([^"'\n]*)["']""")
 _FILE_NAME = re.compile(r"[A-Za-z0-9_-]{1,100}")
 _NOT_A_NAME = {"", ".", "..", ".git"}
 _MANIFEST_NAMES = {"Cargo.toml", "Cargo.lock"}
@@ -120,16 +119,11 @@ def check_sources(untrusted_sources: Iterable[str]) -> None:
         BuildError: ``unsupported_source``.
     """
     for source in untrusted_sources:
-        if source != _CRATES_IO and not source.startswith(_ALLOWED_SOURCES[1]):
+        if source != CRATES_IO and not source.startswith(_ALLOWED_SOURCES[1]):
             raise BuildError(
                 BuildCode.UNSUPPORTED_SOURCE,
                 f"A dependency comes from {shown(source)}; only crates.io and GitHub repositories are allowed.",
             )
-
-
-def lock_sources(untrusted_lockfile: str) -> list[str]:
-    """Every source that a Cargo.lock names."""
-    return _LOCK_SOURCE.findall(untrusted_lockfile)
 
 
 def read_project(untrusted_metadata: bytes, *, target: str, root: str = SOURCE_FOLDER) -> Project:

@@ -15,10 +15,11 @@ import io
 import json
 import math
 import tarfile
+import tempfile
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from importlib import resources
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
 log = get_logger()
 UID = 10001
 # Where a volume of a build is mounted, by its name.
-FOLDERS = {"conf": "/conf", "src": "/src", "cargo": "/cargo", "out": "/out", "build": "/build"}
+FOLDERS = {"conf": "/conf", "net": "/net", "src": "/src", "cargo": "/cargo", "out": "/out", "build": "/build"}
 _GRACE_SECONDS = 60
 _FOLLOWED_LINES = 20_000
 # Bits of Go's os.FileMode that say: not a regular file.
@@ -59,7 +60,10 @@ class Phase:
     processes: int
     timeout_seconds: float
     idle_seconds: float = math.inf
-    network: bool = False
+    network: str = ""
+    """The engine's network to join; empty = none at all."""
+    cut_off: tuple[str, ...] = ()
+    """Names of hosts that lead nowhere."""
     writable: tuple[str, ...] = ()
     """Volumes mounted for writing."""
     readable: tuple[str, ...] = ()
@@ -139,16 +143,22 @@ class Sandbox:
         except (docker.errors.DockerException, requests.exceptions.RequestException):
             log.warning("A build's containers could not be removed; the reaper will.", action="sandbox_left", build=self._build_id)
 
-    def put_files(self, folder: str, files: Mapping[str, bytes]) -> None:
-        """Write small files into a volume's folder, readable for all and writable for none."""
-        archive = io.BytesIO()
-        with tarfile.open(fileobj=archive, mode="w") as tar:
-            for name, content in files.items():
-                entry = tarfile.TarInfo(name)
-                entry.size, entry.mode = len(content), 0o444
-                tar.addfile(entry, io.BytesIO(content))
-        with engine.translated():
-            self._the_holder().put_archive(folder, archive.getvalue())
+    def put_files(self, folder: str, files: Iterable[tuple[str, bytes]]) -> None:
+        """Write files into a volume's folder, readable for all and writable for none.
+
+        Raises:
+            Cancelled: between two of them, which may take their time to come.
+        """
+        with tempfile.TemporaryFile(prefix="offchainvm-put-") as archive:
+            with tarfile.open(fileobj=archive, mode="w") as tar:
+                for name, content in files:
+                    self._stop_if_unwanted("while its files were fetched")
+                    entry = tarfile.TarInfo(name)
+                    entry.size, entry.mode = len(content), 0o444
+                    tar.addfile(entry, io.BytesIO(content))
+            archive.seek(0)
+            with engine.translated():
+                self._the_holder().put_archive(folder, archive)
 
     def read_file(self, path: str, *, limit_bytes: int) -> bytes | None:
         """The content of a regular file, None where there is nothing at ``path``.
@@ -197,9 +207,12 @@ class Sandbox:
             finally:
                 # What resists is removed with the whole sandbox: it must not cost the result.
                 reaper.gone(partial(container.remove, force=True, v=True))
-        if self._cancellation.cancelled:
-            raise Cancelled(f"The build was ended in its phase {phase.name}.")
+        self._stop_if_unwanted(f"in its phase {phase.name}")
         return PhaseResult(int(state["ExitCode"]), bool(state["OOMKilled"]), logtext.clean_text(untrusted_tail), stopped)
+
+    def _stop_if_unwanted(self, where: str) -> None:
+        if self._cancellation.cancelled:
+            raise Cancelled(f"The build was ended {where}.")
 
     def _create(self, phase: Phase, command: list[str]) -> Container:
         mounts = [self._mount(name, read_only=False) for name in phase.writable] + [
@@ -243,7 +256,8 @@ def container_options(phase: Phase, *, log_bytes: int, runtime: str = "") -> dic
         "cap_drop": ["ALL"],
         "security_opt": ["no-new-privileges:true"],  # setuid programs of the image gain nothing
         "read_only": True,  # only the volumes granted below can be written
-        "network_mode": "bridge" if phase.network else "none",
+        "network_mode": phase.network or "none",
+        "extra_hosts": dict.fromkeys(phase.cut_off, "127.0.0.1"),
         "ipc_mode": "none",  # no /dev/shm: it would be a second, executable scratch disk
         "hostname": "builder",  # the same everywhere: builds embed it
         "init": True,  # reaps what a build leaves behind

@@ -103,6 +103,20 @@ class Settings(BaseModel):
         pattern=r"^$|^(https?|file)://",
         may_hold_secret=True,
     )
+    crates_mirror_url: str = setting(
+        "",
+        "Sparse index of a mirror that replaces crates.io, e.g. `https://mirror.example/index/`; empty = crates.io.",
+        roles=(C,),
+        pattern=r"^$|^(sparse\+)?https?://[^\s\"\\]+$",
+        may_hold_secret=True,
+    )
+    crate_cache_max_mb: int = setting(1024, "Disk cache of crate files, verified at each use; 0 = none.", unit="MiB", roles=(C,), ge=0)
+    build_network: str = setting(
+        "bridge",
+        "Network of the container engine that builds fetch through, e.g. a filtered one; the build itself has none.",
+        roles=(C,),
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$",
+    )
     require_lockfile: bool = setting(False, "Refuse repositories without a Cargo.lock.", roles=(C,))
     verify_builds: Literal["off", "warn", "require"] = setting("off", "Build twice and compare: off, warn or require.", roles=(C,))
 

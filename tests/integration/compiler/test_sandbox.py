@@ -59,7 +59,7 @@ def test_only_a_regular_file_of_the_right_size_is_read(client: DockerClient, pla
 
 
 def test_files_that_were_put_are_read_back(place: sandbox.Sandbox) -> None:
-    place.put_files("/build", {"a": b"one", "b": b""})
+    place.put_files("/build", [("a", b"one"), ("b", b"")])
 
     assert place.read_file("/build/a", limit_bytes=3) == b"one"
     assert place.read_file("/build/b", limit_bytes=0) == b""

@@ -39,19 +39,29 @@ def test_of_source(ended: PhaseResult, code: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("log", "code"),
+    ("log", "of_lock", "of_fetch", "of_fetch_with_git"),
     [
-        ("error: the lock file /src/Cargo.lock needs to be updated but --locked was passed", "lockfile_outdated"),
-        ("error: failed to parse lock file\nlock file version `9` was found, perhaps Cargo needs to be updated?", "manifest_invalid"),
-        ("error: no matching package named `x` found", "dependency_not_found"),
-        ('error: failed to select a version for the requirement `x = "=9"`', "dependency_not_found"),
-        ("warning: spurious network error (3 tries remaining): [6] Could not resolve hostname", "fetch_network"),
-        ("fatal: transport 'ssh' not allowed", "unsupported_source"),
-        ("error: something new", "manifest_invalid"),
+        (
+            "error: the lock file /src/Cargo.lock needs to be updated but --locked was passed",
+            "manifest_invalid",
+            *["lockfile_outdated"] * 2,
+        ),
+        (
+            "error: failed to parse lock file\nlock file version `9` was found, perhaps Cargo needs to be updated?",
+            *["manifest_invalid"] * 3,
+        ),
+        ("error: no matching package named `x` found", "dependency_not_found", *["lockfile_outdated"] * 2),
+        ('error: failed to select a version for the requirement `x = "=9"`', "dependency_not_found", *["lockfile_outdated"] * 2),
+        ("error: failed to load source for dependency `x`", "dependency_not_found", "lockfile_outdated", "dependency_not_found"),
+        ("warning: spurious network error (3 tries remaining): [6] Could not resolve hostname", *["fetch_network"] * 3),
+        ("fatal: transport 'ssh' not allowed", *["unsupported_source"] * 3),
+        ("error: something new", *["manifest_invalid"] * 3),
     ],
 )
-def test_of_fetch(log: str, code: str) -> None:
-    assert failures.of_fetch(result(log)).code == code
+def test_of_dependencies(log: str, of_lock: str, of_fetch: str, of_fetch_with_git: str) -> None:
+    assert failures.of_lock(result(log)).code == of_lock
+    assert failures.of_fetch(result(log), with_git=False).code == of_fetch
+    assert failures.of_fetch(result(log), with_git=True).code == of_fetch_with_git
 
 
 @pytest.mark.parametrize(

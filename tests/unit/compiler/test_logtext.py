@@ -54,3 +54,9 @@ def test_a_line_without_an_end_is_not_collected() -> None:
 
     assert lines
     assert all(len(line) <= LINE_CHARS for line in lines)
+
+
+def test_a_login_in_an_address_is_left_out() -> None:
+    line = b"failed to download from `https://user:pass@mirror.example/index/config.json`, see x@y"
+
+    assert clean_line(line) == "failed to download from `https://mirror.example/index/config.json`, see x@y"

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from offchainvm.compiler.limits import BuildLimits
-from offchainvm.compiler.project import check_sources, lock_sources, read_project, read_tree
+from offchainvm.compiler.project import check_sources, read_project, read_tree
 from offchainvm.errors import BuildError
 
 BLOB = "a" * 40
@@ -133,15 +133,6 @@ def test_the_root_package_comes_before_the_other_members(root: str) -> None:
 def test_a_description_that_does_not_name_one_module_is_refused(text: bytes, code: str) -> None:
     with pytest.raises(BuildError, match=code):
         read_project(text, target="wasm32-wasip1")
-
-
-def test_the_lock_files_sources_are_all_seen() -> None:
-    text = "source = \"registry+https://github.com/rust-lang/crates.io-index\"\n  source='git+https://github.com/a/b#1'\n"
-
-    sources = lock_sources(text)
-
-    assert len(sources) == 2
-    check_sources(sources)
 
 
 @pytest.mark.parametrize(

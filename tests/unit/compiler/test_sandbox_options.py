@@ -42,11 +42,11 @@ def test_a_phase_gets_nothing_that_it_was_not_granted() -> None:
 
 
 def test_network_and_runtime_are_granted_by_name() -> None:
-    networked = Phase(name="fetch", script="fetch.sh", memory_mb=64, cpus=1, processes=8, timeout_seconds=1, network=True)
+    networked = Phase(name="fetch", script="fetch.sh", memory_mb=64, cpus=1, processes=8, timeout_seconds=1, network="filtered")
 
     options = container_options(networked, log_bytes=1, runtime="runsc")
 
-    assert (options["network_mode"], options["runtime"]) == ("bridge", "runsc")
+    assert (options["network_mode"], options["runtime"]) == ("filtered", "runsc")
 
 
 def test_a_volume_has_a_quota_of_bytes_and_of_inodes() -> None:

@@ -50,6 +50,9 @@ OTHER_VALUES = {
     "COMPILE_CPU_LIMIT": ("0.5", 0.5),
     "BUILD_DISK_MB": ("64", 64),
     "SOURCE_MIRROR_URL": ("file:///srv/mirror", "file:///srv/mirror"),
+    "CRATES_MIRROR_URL": ("sparse+https://crates.example/index/", "sparse+https://crates.example/index/"),
+    "CRATE_CACHE_MAX_MB": ("0", 0),
+    "BUILD_NETWORK": ("filtered", "filtered"),
     "REQUIRE_LOCKFILE": ("1", True),
     "VERIFY_BUILDS": ("require", "require"),
     "DEFAULT_MAX_INSTRUCTIONS": ("7", 7),
@@ -97,6 +100,8 @@ BAD_VALUES = [
     ("COMPILE_CPU_LIMIT", "inf"),
     ("BUILD_DISK_MB", "63"),
     ("SOURCE_MIRROR_URL", "ssh://mirror.example"),
+    ("CRATES_MIRROR_URL", 'https://crates.example/"\n[build]'),
+    ("BUILD_NETWORK", "--privileged"),
     ("VERIFY_BUILDS", "sometimes"),
     ("DEFAULT_MAX_INSTRUCTIONS", "many"),
     ("DEFAULT_MAX_MEMORY_MB", "0"),
@@ -220,7 +225,8 @@ def test_a_clamp_is_compared_only_with_a_default_that_the_role_reads(complete: d
 def test_every_secret_can_come_from_a_file(tmp_path: Path, complete: dict[str, str], operator_key: str) -> None:
     secrets = {row.name for row in setting_table() if row.secret}
     assert {"API_AUTH_TOKEN", "OPERATOR_PRIVATE_KEY", "OPERATOR_PRIVATE_KEYS", "NEARDATA_API_KEY", "REDIS_URL", "BROKER_URL"} <= secrets
-    given = {**complete, "OPERATOR_PRIVATE_KEYS": operator_key, "NEARDATA_API_KEY": "k3y", "SOURCE_MIRROR_URL": "https://u:p@git.example"}
+    given = {**complete, "OPERATOR_PRIVATE_KEYS": operator_key, "NEARDATA_API_KEY": "k3y"}
+    given |= {"SOURCE_MIRROR_URL": "https://u:p@git.example", "CRATES_MIRROR_URL": "https://u:p@crates.example"}
     given |= {"REDIS_URL": "redis://:p@redis.example", "BROKER_URL": "redis://:p@broker.example"}
     environ = {name: value for name, value in given.items() if name not in secrets}
     for name in secrets:

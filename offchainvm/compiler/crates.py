@@ -1,0 +1,206 @@
+"""Crates of the registry as files: fetched by the worker as mere bytes, accepted by their checksum alone, kept for later builds.
+
+Cargo is not asked to download: it would query the registry's index for each crate, however many of the files are known,
+and its folders would have to be shared between tenants. Here every build gets copies of its own, and each file is
+hashed whenever it is read, so a file that was tampered with is not used by anybody.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import requests
+from requests.adapters import HTTPAdapter
+from urllib3.exceptions import HTTPError
+from urllib3.util import Retry
+
+from offchainvm import disk
+from offchainvm.compiler.git import host_ca_file
+from offchainvm.compiler.lockfile import Crate
+from offchainvm.compiler.project import CRATES_IO
+from offchainvm.errors import BuildCode, BuildError
+from offchainvm.logs import get_logger
+
+log = get_logger()
+FOLDER = "crates"
+CRATES_IO_INDEX = f"https://index.{CRATES_IO.rpartition('/')[2].removesuffix('-index')}/"
+_AT_ONCE = 8
+_SILENCE_SECONDS = 30.0
+_CONFIG_BYTES = 64 * 1024
+_CHUNK_BYTES = 64 * 1024
+# Storage behind a registry says "forbidden" of what it does not have.
+_ABSENT = {403, 404, 410, 451}
+
+
+@dataclass(frozen=True)
+class Allowance:
+    """What one build may fetch."""
+
+    bytes: int
+    deadline: float
+    """Of ``time.monotonic``."""
+
+
+class CrateCache:
+    """Crate files by their SHA-256, at most ``max_bytes`` of them. Several processes may share the folder.
+
+    A disk that takes nothing costs time, never a build.
+    """
+
+    def __init__(self, folder: Path, *, max_bytes: int) -> None:
+        self._folder, self._max_bytes = folder, max_bytes
+
+    def get(self, sha256: str) -> bytes | None:
+        """The bytes with this SHA-256; other bytes under its name are removed, not returned."""
+        path = self._folder / sha256
+        try:
+            untrusted_data = path.read_bytes()
+        except OSError:
+            return None
+        if hashlib.sha256(untrusted_data).hexdigest() == sha256:
+            disk.mark_used(path)
+            return untrusted_data
+        log.error("A crate on this disk did not have its own bytes any more.", action="drop_cached_crate", sha256=sha256)
+        path.unlink(missing_ok=True)
+        return None
+
+    def put(self, crate: Crate, data: bytes) -> None:
+        """Keep the bytes of a crate, whose checksum was compared."""
+        if len(data) > self._max_bytes:
+            return
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            disk.write_atomically(self._folder / crate.sha256, data)
+            disk.make_room((path for path in self._folder.iterdir() if not path.name.startswith(".")), max_bytes=self._max_bytes)
+        except OSError as error:
+            log.warning("A crate could not be kept.", action="keep_crate", path=str(self._folder), error=str(error))
+
+
+class Registry:
+    """A registry of crates: crates.io, or a mirror of it. Safe to share between threads.
+
+    Args:
+        index_url: its sparse index; a login may stand in it.
+        ca_bundle: certificate authorities; None = those that this host trusts. Proxies come from the environment.
+    """
+
+    def __init__(self, index_url: str, *, cache: CrateCache, ca_bundle: Path | None = None) -> None:
+        self._index_url = f"{(index_url or CRATES_IO_INDEX).removeprefix('sparse+').rstrip('/')}/"
+        self._cache = cache
+        self._verify = str(host_ca_file(ca_bundle) or "") or True
+
+    def fetch(self, crates: Sequence[Crate], allowance: Allowance) -> Iterator[tuple[Crate, bytes]]:
+        """The files of ``crates`` in their order, a few downloaded at once.
+
+        Raises:
+            BuildError: ``dependency_not_found`` (absent, or other bytes than the lock file says), ``fetch_network``,
+                ``disk_full`` (over the allowance), ``timeout``.
+        """
+        with requests.Session() as session, ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="crates") as pool:
+            retry = Retry(total=2, backoff_factor=0.2, status_forcelist=(429, 500, 502, 503, 504), raise_on_status=False)
+            for scheme in ("http://", "https://"):
+                session.mount(scheme, HTTPAdapter(pool_maxsize=_AT_ONCE, max_retries=retry))
+            download = _Download(session, self._index_url, self._verify, self._cache, allowance)
+            # In handfuls: a lock file may name hundreds, and their bytes are held until they are taken.
+            for start in range(0, len(crates), _AT_ONCE):
+                handful = crates[start : start + _AT_ONCE]
+                yield from zip(handful, pool.map(download.crate, handful), strict=True)
+
+
+class _Download:
+    """The downloads of one build, within one allowance."""
+
+    def __init__(self, session: requests.Session, index_url: str, verify: str | bool, cache: CrateCache, allowance: Allowance) -> None:
+        self._session, self._index_url, self._verify, self._cache = session, index_url, verify, cache
+        self._allowance = allowance
+        self._left_bytes = allowance.bytes
+        self._template = ""
+        self._template_lock, self._bytes_lock = threading.Lock(), threading.Lock()
+
+    def crate(self, crate: Crate) -> bytes:
+        data = self._cache.get(crate.sha256)
+        if data is not None:
+            self._take(len(data))
+            return data
+        untrusted_data = self._get(self._address(crate), f"the crate {crate}", may_be_absent=True)
+        if hashlib.sha256(untrusted_data).hexdigest() != crate.sha256:
+            remedy = "Make Cargo.lock anew from crates.io; if that changes nothing, the registry's file was replaced."
+            raise _not_found(f"The registry's file of {crate} is not the one that Cargo.lock names by its checksum.", remedy)
+        self._cache.put(crate, untrusted_data)
+        return untrusted_data
+
+    def _address(self, crate: Crate) -> str:
+        """By the registry's own template, as Cargo's book describes the ``dl`` field of an index."""
+        with self._template_lock:
+            if not self._template:
+                self._template = self._read_template()
+        if "{" not in self._template:
+            return f"{self._template.rstrip('/')}/{crate.name}/{crate.version}/download"
+        prefix = index_folder(crate.name)
+        markers = {"crate": crate.name, "version": crate.version, "prefix": prefix, "lowerprefix": prefix.lower()}
+        address = self._template.replace("{sha256-checksum}", crate.sha256)
+        for marker, value in markers.items():
+            address = address.replace(f"{{{marker}}}", value)
+        return address
+
+    def _read_template(self) -> str:
+        untrusted_config = self._get(f"{self._index_url}config.json", "config.json", limit_bytes=_CONFIG_BYTES)
+        try:
+            template = json.loads(untrusted_config)["dl"]
+        except (ValueError, TypeError, KeyError):
+            template = None
+        if not isinstance(template, str) or not template.startswith(("http://", "https://")):
+            raise _network("its config.json names no address of downloads")
+        return template
+
+    def _get(self, url: str, what: str, *, limit_bytes: int | None = None, may_be_absent: bool = False) -> bytes:
+        headers = {"Accept-Encoding": "identity", "User-Agent": "offchainvm"}
+        body = bytearray()
+        try:
+            self._check_time()
+            with self._session.get(url, headers=headers, stream=True, timeout=_SILENCE_SECONDS, verify=self._verify) as response:
+                if may_be_absent and response.status_code in _ABSENT:
+                    raise _not_found(f"The registry does not have {what} ({response.status_code}).")
+                if response.status_code != 200:
+                    raise _network(f"it answered {response.status_code} for {what}")
+                # One read returns what is there: a registry that drips cannot outlast the deadline.
+                while chunk := response.raw.read1(_CHUNK_BYTES):
+                    self._check_time()
+                    self._take(len(chunk))
+                    body += chunk
+                    if limit_bytes is not None and len(body) > limit_bytes:
+                        raise _network(f"{what} is over {limit_bytes} bytes")
+        except (requests.RequestException, HTTPError, OSError) as error:
+            raise _network(f"{what} could not be read ({type(error).__name__})") from error
+        return bytes(body)
+
+    def _take(self, size: int) -> None:
+        with self._bytes_lock:
+            self._left_bytes -= size
+            if self._left_bytes < 0:
+                raise BuildError(BuildCode.DISK_FULL, f"The crates that Cargo.lock names have more than {self._allowance.bytes >> 20} MiB.")
+
+    def _check_time(self) -> None:
+        if time.monotonic() >= self._allowance.deadline:
+            raise BuildError(BuildCode.TIMEOUT, "The build did not end in its time; it was fetching crates.")
+
+
+def index_folder(name: str) -> str:
+    """The folder of a crate in an index, by the length of its name (Cargo's book, "Index files")."""
+    return {1: "1", 2: "2", 3: f"3/{name[0]}"}.get(len(name), f"{name[:2]}/{name[2:4]}")
+
+
+def _not_found(sentence: str, remedy: str = "") -> BuildError:
+    return BuildError(BuildCode.DEPENDENCY_NOT_FOUND, sentence, remedy=remedy)
+
+
+def _network(reason: str) -> BuildError:
+    # Without the address: a login may stand in it.
+    return BuildError(BuildCode.FETCH_NETWORK, f"The registry of crates gives no answer that can be used: {reason}.")

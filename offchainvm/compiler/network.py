@@ -1,0 +1,76 @@
+"""What the networked phases of a build get and the others do not: where to go, whom to trust, which proxy to take."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from offchainvm.compiler import git
+from offchainvm.compiler.source import Source, clone_url
+
+FOLDER = "/net"
+_MIRROR_IN_SANDBOX = "file:///mirror"
+
+
+@dataclass(frozen=True)
+class Network:
+    """A site's way to repositories and crates. Both mirrors may hold a login, so that nothing of it reaches a build."""
+
+    mirror_url: str = ""
+    """Base that replaces GitHub, for the repository and its git dependencies; empty = GitHub itself."""
+    crates_mirror_url: str = ""
+    """Sparse index that replaces the one of crates.io; empty = crates.io itself."""
+    ca_bundle: Path | None = None
+    """Certificate authorities; None = those that this host trusts."""
+    name: str = "bridge"
+    """The engine's network that the phases join."""
+
+    @property
+    def mirror_folder(self) -> str:
+        """The folder of this host that stands for GitHub; empty where an address does."""
+        return urlsplit(self.mirror_url).path if self.mirror_url.startswith("file://") else ""
+
+    @property
+    def cut_off(self) -> tuple[str, ...]:
+        """Hosts that must not be asked: cargo would look at GitHub's API for each git dependency, and wait where it cannot be reached."""
+        return ("api.github.com",) if self.mirror_url else ()
+
+    def clone_url(self, source: Source) -> str:
+        """Where a phase finds the repository."""
+        return clone_url(source.owner, source.name, mirror_url=self._base) if self.mirror_url else source.clone_url
+
+    def files(self) -> dict[str, bytes]:
+        """The files in ``/net``."""
+        ca_file = git.host_ca_file(self.ca_bundle)
+        files = {"gitconfig": git.git_config(self._base).encode(), "cargo.toml": self._cargo_config().encode()}
+        return {**files, "ca.crt": ca_file.read_bytes()} if ca_file else files
+
+    def environment(self) -> dict[str, str]:
+        """The variables of the phases with a network."""
+        names = ("CARGO_HTTP_CAINFO", "GIT_SSL_CAINFO", "SSL_CERT_FILE") if git.host_ca_file(self.ca_bundle) else ()
+        return {
+            "LC_ALL": "C.UTF-8",
+            "GIT_CONFIG_NOSYSTEM": "1",
+            "GIT_CONFIG_GLOBAL": f"{FOLDER}/gitconfig",
+            "GIT_TERMINAL_PROMPT": "0",
+            "GIT_ASKPASS": "true",
+            "GIT_LFS_SKIP_SMUDGE": "1",
+            "CARGO_NET_GIT_FETCH_WITH_CLI": "true",
+            "CARGO_HTTP_TIMEOUT": "30",
+            "CARGO_TERM_COLOR": "never",
+            "CARGO_TERM_PROGRESS_WHEN": "never",
+            **dict.fromkeys(names, f"{FOLDER}/ca.crt"),
+            **git.proxy_environment(),
+        }
+
+    @property
+    def _base(self) -> str:
+        return _MIRROR_IN_SANDBOX if self.mirror_folder else self.mirror_url or git.GITHUB
+
+    def _cargo_config(self) -> str:
+        """For the resolver alone, which reads the index: crates themselves are fetched by the worker."""
+        if not self.crates_mirror_url:
+            return ""
+        index = f"sparse+{self.crates_mirror_url.removeprefix('sparse+').rstrip('/')}/"
+        return f'[source.crates-io]\nreplace-with = "mirror"\n[source.mirror]\nregistry = "{index}"\n'
