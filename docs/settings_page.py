@@ -37,6 +37,7 @@ PROCESSES = {
     Role.EXECUTE: "`celery -A offchainvm worker -Q execute`",
     Role.RESOLVE: "`celery -A offchainvm worker -Q resolve`",
     Role.DASHBOARD: "`celery -A offchainvm flower`",
+    Role.WEB: "`offchainvm web`",
 }
 
 

@@ -29,6 +29,7 @@ COMMANDS = {
     "pause": "Let no new work in, on the whole fleet or one bridge; jobs that are here go on.",
     "drain": "Let no new work in, and say when nothing is left.",
     "resume": "Let work in again, after pause or drain.",
+    "web": "Show the jobs, the fleet, the keys and the queues in a browser; nothing can be changed there.",
     "doctor": "Look at everything that a worker needs, and say what is wrong and what to do.",
 }
 EXIT_FAILED, EXIT_USAGE = 1, 2

@@ -38,7 +38,7 @@ def doctor(roles: list[Role] | None = _ROLES, *, reap: bool = _REAP, as_json: bo
     if reap:
         _reap(as_json=as_json)
         return
-    rows = list(examine(roles or [role for role in Role if role is not Role.MONITOR]))
+    rows = list(examine(roles or [role for role in Role if role not in {Role.MONITOR, Role.WEB}]))
     wrong = [row for row in rows if row.ok is False]
     if as_json:
         typer.echo(json.dumps({"ok": not wrong, "checks": [asdict(row) for row in rows]}))

@@ -12,7 +12,7 @@ from offchainvm.answers import failure
 from offchainvm.cli import report
 from offchainvm.errors import JobCode, JobError, OffchainVMError
 from offchainvm.jobs.connection import connect
-from offchainvm.jobs.lookups import Rejected
+from offchainvm.jobs.lookups import Rejected, matching
 from offchainvm.jobs.outbox import Outbox
 from offchainvm.jobs.record import Event, Job, Message, State
 from offchainvm.jobs.store import CancelAnswer, JobStore, RetryAnswer
@@ -146,28 +146,6 @@ def find(records: JobStore, identifier: str) -> Job:
     if not matches:
         raise OffchainVMError(f"No job is {called}.", remedy="See `offchainvm jobs list`.")
     raise OffchainVMError(f"{len(matches)} jobs are {called}.", remedy=f"See `offchainvm jobs list {identifier[:64]}`.")
-
-
-def matching(records: JobStore, identifier: str, state: State | None = None, limit: int = 1000) -> list[Job]:
-    """The jobs of a request id, a data id or the beginning of one, a transaction, or a repository, the newest first."""
-    found = _named(records, identifier, limit)
-    return [job for job in found if state in (None, job.state)][:limit]
-
-
-def _named(records: JobStore, identifier: str, limit: int) -> list[Job]:
-    if "/" in identifier:
-        return records.by_repository("/".join(identifier.removesuffix(".git").rstrip("/").split("/")[-2:]), limit)
-    if len(identifier) == 64:
-        exact = records.get(identifier.lower())
-        return [exact] if exact else []
-    by_request = records.by_request_id(int(identifier)) if identifier.isdecimal() and int(identifier) < 2**63 else None
-    if by_request:
-        return [by_request]
-    return records.by_transaction(identifier) or _beginning_with(records, identifier.lower())
-
-
-def _beginning_with(records: JobStore, beginning: str) -> list[Job]:
-    return [job for job in records.list_jobs(None, 1000) if beginning and job.data_id.startswith(beginning)]
 
 
 def as_values(job: Job) -> dict[str, Any]:

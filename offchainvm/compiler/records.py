@@ -7,6 +7,7 @@ costs the record, never the build.
 from __future__ import annotations
 
 import contextlib
+import glob
 import json
 import threading
 from collections import deque
@@ -73,6 +74,14 @@ class Records:
             return None
         return path
 
+    def newest_log(self, name: str, *, most_chars: int = TAIL_CHARS) -> str | None:
+        """The end of the log kept last of the builds called ``name.…``; None where this host has none."""
+        logs = sorted(self._folder.glob(f"{glob.escape(name)}.*.log"), key=_written_at)
+        try:
+            return logs[-1].read_text(encoding="utf-8", errors="replace")[-most_chars:] if logs else None
+        except OSError:  # another process made room, or it is not ours to read
+            return None
+
     def _make_room(self, newest: str) -> None:
         found = []
         for file in self._folder.iterdir():
@@ -85,3 +94,10 @@ class Records:
             total += size
             if (count > self._max_files or total > self._max_bytes) and not file.name.startswith(newest):
                 file.unlink(missing_ok=True)
+
+
+def _written_at(file: Path) -> int:
+    try:
+        return file.stat().st_mtime_ns
+    except OSError:
+        return 0

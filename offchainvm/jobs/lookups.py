@@ -12,6 +12,7 @@ from redis import Redis
 
 from offchainvm.jobs.record import Event, Job, ModuleRecord, Stage, State, UnreadableRecord, parse_job
 from offchainvm.jobs.server import Server, decoded, flat, key, reaching_redis, text
+from offchainvm.models import REQUEST_ID_MAX
 
 _COUNTED = ("running", "parked", "waiting", "taken", "settled", "reports")
 
@@ -71,9 +72,9 @@ class Lookups:
             lines = self._redis.lrange(key("history", data_id), 0, -1)
         return [Event(at / 1000, stage, what, detail) for at, stage, what, detail in map(json.loads, lines)]
 
-    def list_jobs(self, state: State | None = None, limit: int = 50) -> list[Job]:
-        """Jobs of one state (all: those that are not settled first); what a newer version wrote is left out."""
-        records = self._server.run("list", "" if state is None else state.value, limit)
+    def list_jobs(self, state: State | None = None, limit: int = 50, *, skip: int = 0) -> list[Job]:
+        """Jobs of one state (all: those that are not settled first), after the first ``skip``; what a newer version wrote is left out."""
+        records = self._server.run("list", "" if state is None else state.value, limit, skip)
         return [job for record in records if (job := _readable(flat(record))) is not None]
 
     def module(self, source_key: str) -> ModuleRecord | None:
@@ -123,6 +124,24 @@ class Lookups:
         """Changes whenever the server started anew: it may have forgotten its last second."""
         with reaching_redis():
             return str(self._redis.info("server")["run_id"])
+
+
+def matching(records: Lookups, untrusted_name: str, state: State | None = None, limit: int = 1000) -> list[Job]:
+    """The jobs of a request id, a data id or the beginning of one, a transaction, or a repository, the newest first."""
+    found = _named(records, untrusted_name, limit if state is None else 1000)
+    return [job for job in found if state in (None, job.state)][:limit]
+
+
+def _named(records: Lookups, name: str, limit: int) -> list[Job]:
+    if "/" in name:
+        return records.by_repository("/".join(name.removesuffix(".git").rstrip("/").split("/")[-2:]), limit)
+    if len(name) == 64:
+        exact = records.get(name.lower())
+        return [exact] if exact else []
+    by_request = records.by_request_id(int(name)) if name.isdecimal() and int(name) <= REQUEST_ID_MAX else None
+    if by_request:
+        return [by_request]
+    return records.by_transaction(name) or [job for job in records.list_jobs(None, 1000) if name and job.data_id.startswith(name.lower())]
 
 
 def _readable(fields: dict[str, str]) -> Job | None:

@@ -27,6 +27,7 @@ REFUSED = "refused: "
 """Begins the reason of a hold that waits for the operator: the chain refuses what this key signs."""
 _LARGEST = 2**53
 """Lua counts in doubles: whole numbers are exact up to here (height 9 × 10^9)."""
+_KEY, _HELD, _NAMES = "ovm:key:", "ovm:keys-held:", "ovm:key-names"
 _LUA = Path(__file__).parent / "lua"
 _AWAY = (redis_errors.ConnectionError, redis_errors.TimeoutError, redis_errors.ReadOnlyError, redis_errors.OutOfMemoryError)
 log = get_logger()
@@ -64,6 +65,43 @@ class KeyLease:
     token: str
     fence: int
     """Rises by one with every lease of this key."""
+
+
+@dataclass(frozen=True)
+class KeyState:
+    """What Redis knows of one key that ever signed."""
+
+    account: str
+    """``network/account``."""
+    public_key: str
+    last: int
+    """The nonce given last; 0: none yet."""
+    floor: int
+    held: str
+    """Why it must not sign now; empty: it may."""
+
+
+def known_keys(redis: Redis) -> list[KeyState]:
+    """Every key that was ever locked, of all accounts, by name.
+
+    Raises:
+        Unavailable: Redis is away.
+    """
+    client: Any = redis
+    with _redis():
+        names = sorted(map(_text, client.smembers(_NAMES)))
+        pipe = client.pipeline(transaction=False)
+        for name in names:
+            account, _, public_key = name.removeprefix(_KEY).rpartition("/")
+            pipe.hmget(name, "last", "floor").hget(_HELD + account, public_key)
+        answers = iter(pipe.execute())
+    return [_state(name, numbers, held) for name, (numbers, held) in zip(names, zip(answers, answers, strict=True), strict=True)]
+
+
+def _state(name: str, numbers: list[Any], held: Any) -> KeyState:
+    account, _, public_key = name.removeprefix(_KEY).rpartition("/")
+    last, floor = (int(number or 0) for number in numbers)
+    return KeyState(account, public_key, last, floor, _text(held) if held else "")
 
 
 class Nonces:
@@ -152,16 +190,16 @@ class Nonces:
 
     @property
     def _held_key(self) -> str:
-        return f"ovm:keys-held:{self._scope}"
+        return _HELD + self._scope
 
     def _key(self, public_key: str) -> str:
-        return f"ovm:key:{self._scope}/{public_key}"
+        return f"{_KEY}{self._scope}/{public_key}"
 
     def _acquire(self, public_key: str, ttl_seconds: float, wait_seconds: float) -> KeyLease:
         token, end = secrets.token_hex(16), time.monotonic() + wait_seconds
         while True:
             with _redis():
-                fence = int(self._lock(keys=[self._key(public_key)], args=[token, _milliseconds(ttl_seconds)]))
+                fence = int(self._lock(keys=[self._key(public_key), _NAMES], args=[token, _milliseconds(ttl_seconds)]))
             if fence:
                 return KeyLease(public_key=public_key, token=token, fence=fence)
             if time.monotonic() >= end:

@@ -20,6 +20,7 @@ class Role(str, Enum):
     EXECUTE = "execute"
     RESOLVE = "resolve"
     DASHBOARD = "dashboard"
+    WEB = "web"
 
 
 EVERYONE = tuple(Role)

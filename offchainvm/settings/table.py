@@ -12,7 +12,7 @@ from pydantic.fields import FieldInfo
 from offchainvm.models import ResourceLimits
 from offchainvm.settings.fields import Account, Folder, Patterns, Role, Secrets, SettingInfo, Url, Urls, lower, setting
 
-B, M, C, E, R, D = Role
+B, M, C, E, R, D, W = Role
 
 
 class Settings(BaseModel):
@@ -139,6 +139,10 @@ class Settings(BaseModel):
     resolves_per_transaction: int = setting(10, "Resolves batched in one transaction of a full-access key.", roles=(R,), ge=1, le=100)
     key_window: int = setting(8, "Transactions of one key in flight; 1 = the careful mode.", roles=(R,), ge=1, le=64)
     resolve_gas_tgas: int = setting(30, "Gas attached to one resolve.", unit="TGas", roles=(R,), ge=5, le=300)
+
+    web_host: str = setting("127.0.0.1", "Address of the status page; one that other machines reach needs WEB_TOKEN.", roles=(W,))
+    web_port: int = setting(8585, "Port of the status page.", roles=(W,), ge=1, le=65535)
+    web_token: SecretStr = setting(SecretStr(""), "Token of the status page, at least 16 characters: `openssl rand -hex 24`.", roles=(W,))
 
     @property
     def effective_broker_url(self) -> str:

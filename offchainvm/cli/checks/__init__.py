@@ -8,12 +8,12 @@ from collections.abc import Callable, Sequence
 from offchainvm.cli.checks import builds, chain, confinement, engines, fleet, services
 from offchainvm.settings import Role
 
-_B, _M, _C, _E, _R, _D = Role
+_B, _M, _C, _E, _R, _D, _W = Role
 _ALL = frozenset(Role)
 Check = tuple[frozenset[Role], str, Callable[[], str]]
 """The roles that need it, the name of its row, and a function that tells what is well or raises what is wrong."""
 CHECKS: Sequence[Check] = (
-    (_ALL - {_D}, "state folder", services.check_state_dir),
+    (_ALL - {_D, _W}, "state folder", services.check_state_dir),
     (_ALL, "Redis", services.check_redis),
     (frozenset({_B}), "pause", services.check_pause),
     (frozenset({_B, _M}), "set aside", services.check_set_aside),

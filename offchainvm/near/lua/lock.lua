@@ -1,5 +1,6 @@
 -- Takes the lock of one key; a repeat with the same token prolongs it and answers the same.
 -- KEYS[1]  hash of the key: lock, lock_until (ms), fence, last, floor, call, call_nonce
+-- KEYS[2]  set of the names of such hashes, for who only looks
 -- ARGV     token, ttl (ms)
 -- returns  the fence of the lease; 0 = another holds it
 local time = redis.call('TIME')
@@ -14,4 +15,5 @@ if lock[1] and tonumber(lock[2]) > now then
   return 0
 end
 redis.call('HSET', KEYS[1], 'lock', ARGV[1], 'lock_until', string.format('%.0f', until_ms))
+redis.call('SADD', KEYS[2], KEYS[1])
 return redis.call('HINCRBY', KEYS[1], 'fence', 1)

@@ -61,6 +61,9 @@ OTHER_VALUES = {
     "MAX_INSTRUCTIONS": ("20000000000", 20_000_000_000),
     "MAX_MEMORY_MB": ("256", 256),
     "MAX_EXECUTION_SECONDS": ("60", 60),
+    "WEB_HOST": ("::1", "::1"),
+    "WEB_PORT": ("80", 80),
+    "WEB_TOKEN": ("a token of the page", "a token of the page"),
     "WASM_RUNTIME": ("wasmer", "wasmer"),
     "WASMER_PYTHON": ("/opt/py310/bin/python", Path("/opt/py310/bin/python")),
     "WASM_COMPONENTS": ("false", False),
@@ -227,7 +230,7 @@ def test_every_secret_can_come_from_a_file(tmp_path: Path, complete: dict[str, s
     assert {"API_AUTH_TOKEN", "OPERATOR_PRIVATE_KEY", "OPERATOR_PRIVATE_KEYS", "NEARDATA_API_KEY", "REDIS_URL", "BROKER_URL"} <= secrets
     given = {**complete, "OPERATOR_PRIVATE_KEYS": operator_key, "NEARDATA_API_KEY": "k3y"}
     given |= {"SOURCE_MIRROR_URL": "https://u:p@git.example", "CRATES_MIRROR_URL": "https://u:p@crates.example"}
-    given |= {"REDIS_URL": "redis://:p@redis.example", "BROKER_URL": "redis://:p@broker.example"}
+    given |= {"WEB_TOKEN": "a token of the page", "REDIS_URL": "redis://:p@redis.example", "BROKER_URL": "redis://:p@broker.example"}
     environ = {name: value for name, value in given.items() if name not in secrets}
     for name in secrets:
         (tmp_path / name).write_text(given[name] + "\n")

@@ -1,0 +1,69 @@
+"""``offchainvm web``: the status page, for a browser. Runs until a signal stops it."""
+
+from __future__ import annotations
+
+import importlib.util
+import signal
+import time
+from typing import Any
+
+import typer
+
+from offchainvm import health, logs
+from offchainvm.errors import OffchainVMError
+from offchainvm.jobs.connection import connect
+from offchainvm.settings import Role, Settings, load
+
+_HOST = typer.Option(None, help="Address to listen on, instead of WEB_HOST (127.0.0.1).")
+_PORT = typer.Option(None, min=1, max=65535, help="Port, instead of WEB_PORT (8585).")
+_TOUCH_EVERY_SECONDS = 5.0
+_TICK_SECONDS = 0.2
+
+
+def web(host: str | None = _HOST, port: int | None = _PORT) -> None:
+    """Show the jobs, the fleet, the keys and the queues in a browser; nothing can be changed there.
+
+    It needs REDIS_URL, and STATE_DIR for the build logs of this host. On 127.0.0.1, the default, everybody on this machine may look;
+    from elsewhere: ssh -L 8585:127.0.0.1:8585 HOST. To listen on another address it wants a token, WEB_TOKEN or WEB_TOKEN_FILE
+    (make one: openssl rand -hex 24); a browser asks for it once, a program sends it as Authorization: Bearer. It speaks plain HTTP:
+    put a proxy with TLS before it where the network is not your own.
+    """
+    given: dict[str, Any] = {name: value for name, value in (("web_host", host), ("web_port", port)) if value is not None}
+    settings = load([Role.WEB], **given)
+    logs.configure(level=settings.log_level, format=settings.log_format, node=settings.node_name)
+    if importlib.util.find_spec("jinja2") is None:
+        raise OffchainVMError("The status page needs the package jinja2.", remedy='Install the extra: pip install "offchainvm[web]".')
+    _serve(settings)
+
+
+def _serve(settings: Settings) -> None:
+    # Late: jinja2 may be missing.
+    from offchainvm.web.access import Access  # noqa: PLC0415
+    from offchainvm.web.pages import Pages  # noqa: PLC0415
+    from offchainvm.web.server import Site, WebServer  # noqa: PLC0415
+
+    redis = connect(settings.redis_url)
+    site = Site(Pages(redis, state_dir=settings.state_dir), Access(settings.web_host, settings.web_token))
+    where = f"{settings.web_host}:{settings.web_port}"
+    try:
+        server = WebServer(site, host=settings.web_host, port=settings.web_port)
+    except OSError as error:
+        raise OffchainVMError(f"The address {where} cannot be had: {error.strerror}.", remedy="Name another WEB_PORT.") from None
+    health.add_check("redis", lambda: bool(redis.ping()))
+    health.serve(settings.metrics_port, name="web")
+    with server:
+        typer.echo(f"The status page is at http://{where}/ (Ctrl-C ends it).")
+        _live_until_a_signal()
+
+
+def _live_until_a_signal() -> None:
+    """Say every few seconds that the process lives; return when SIGTERM or Ctrl-C came."""
+    came: list[int] = []
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda number, _frame: came.append(number))
+    touched_at = float("-inf")
+    while not came:
+        if time.monotonic() - touched_at >= _TOUCH_EVERY_SECONDS:
+            health.touch("web")
+            touched_at = time.monotonic()
+        time.sleep(_TICK_SECONDS)

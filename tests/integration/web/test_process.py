@@ -1,0 +1,59 @@
+"""`offchainvm web` as a process."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import urllib3
+
+from offchainvm.devnet.embedded_redis import EmbeddedRedis, free_port
+
+TOKEN = "correct horse battery staple"
+
+
+def command(folder: Path, *words: str, **settings: str) -> subprocess.Popen[str]:
+    passed_on = {name: os.environ[name] for name in ("PATH", "PYTHONPATH") if name in os.environ}
+    environment = {**passed_on, "HOME": str(folder), "COLUMNS": "200", "OFFCHAINVM_ENV_FILE": "", "PYTHONUNBUFFERED": "1", **settings}
+    arguments = [sys.executable, *words] if words[0] == "-c" else [sys.executable, "-m", "offchainvm", "web", *words]
+    return subprocess.Popen(arguments, env=environment, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def test_it_serves_tells_its_health_keeps_its_token_and_ends_at_a_signal(redis_server: EmbeddedRedis, tmp_path: Path) -> None:
+    (tmp_path / "token").write_text(f"{TOKEN}\n")
+    port, health = free_port(), free_port()
+    settings = {"REDIS_URL": redis_server.url, "WEB_TOKEN_FILE": str(tmp_path / "token"), "METRICS_PORT": str(health)}
+    with command(tmp_path, "--host", "0.0.0.0", "--port", str(port), **settings) as process:  # noqa: S104 a token guards it
+        assert process.stdout is not None
+        assert f":{port}/" in process.stdout.readline()
+        assert urllib3.request("GET", f"http://127.0.0.1:{port}/", redirect=False).status == 303
+        shown = urllib3.request("GET", f"http://127.0.0.1:{port}/queues", headers={"Authorization": f"Bearer {TOKEN}"})
+        assert shown.status == 200
+        for probe in ("live", "ready"):
+            assert urllib3.request("GET", f"http://127.0.0.1:{health}/health/{probe}").status == 200
+        assert TOKEN not in Path(f"/proc/{process.pid}/environ").read_text()
+        process.send_signal(signal.SIGTERM)
+        out, err = process.communicate(timeout=20)
+    assert (process.returncode, TOKEN in out + err) == (0, False)
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "told"),
+    [
+        (("--host", "0.0.0.0"), 2, "WEB_TOKEN: is missing, and other machines reach 0.0.0.0. Set WEB_TOKEN"),  # noqa: S104 refused
+        (("--port", "TAKEN"), 1, "cannot be had: Address already in use.\nName another WEB_PORT."),
+        (("--help",), 0, "openssl rand -hex 24"),
+        (("-c", "import sys; sys.modules['jinja2'] = None; from offchainvm.cli import main; main(['web'])"), 1, "offchainvm[web]"),
+    ],
+)
+def test_what_hinders_it_is_said_with_the_remedy(
+    redis_server: EmbeddedRedis, tmp_path: Path, words: tuple[str, ...], code: int, told: str
+) -> None:
+    taken = redis_server.url.rpartition(":")[2].partition("/")[0]
+    with command(tmp_path, *(taken if word == "TAKEN" else word for word in words), REDIS_URL=redis_server.url) as process:
+        out, err = process.communicate(timeout=20)
+    assert (process.returncode, told in out + err, "Traceback" in err) == (code, True, False), out + err
