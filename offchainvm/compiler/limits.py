@@ -34,6 +34,11 @@ class BuildLimits:
     module_bytes: int = 16 * 1024 * 1024
     """The finished module (``artifact_too_large``)."""
 
+    @property
+    def compile_memory_mb(self) -> int:
+        """What a compile phase may take. Files in memory count too: so that a full disk and no memory stay two errors."""
+        return self.memory_mb + self.disk_mb
+
     @classmethod
     def from_settings(cls, settings: Settings) -> BuildLimits:
         """The limits that an operator has set (COMPILE_TIMEOUT_SECONDS, COMPILE_MEMORY_LIMIT_MB, …)."""

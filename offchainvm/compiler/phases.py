@@ -245,8 +245,7 @@ class BuildRun:
             "compile.sh",
             writable=("build",),
             readable=("conf", "src", "cargo"),
-            # Files in memory count too: so that a full disk and no memory stay two different errors.
-            memory_mb=self.limits.memory_mb + self.limits.disk_mb,
+            memory_mb=self.limits.compile_memory_mb,
             arguments=arguments,
             environment=COMPILE_ENVIRONMENT,
             idle_seconds=self.limits.idle_seconds,

@@ -32,7 +32,7 @@ class _Server(uvicorn.Server):
         # Clients pool their connections for minutes: one closed under them would look like a fault nobody asked for.
         config = uvicorn.Config(
             service, lifespan="off", log_level="warning", access_log=False, ws="none",
-            timeout_keep_alive=300, timeout_graceful_shutdown=2, server_header=False, date_header=False,
+            timeout_keep_alive=300, timeout_graceful_shutdown=2, server_header=False,
         )  # fmt: skip
         super().__init__(config)
         self._service = service

@@ -128,6 +128,11 @@ class Rpc:
         header = self.call("block", {"finality": finality} if height is None else {"block_id": height})["header"]
         return BlockRef(height=int(header["height"]), hash=str(header["hash"]))
 
+    def newest_block_time(self) -> float:
+        """When the newest block was made, not final yet: seconds since 1970."""
+        header = self.call("block", {"finality": "optimistic"})["header"]
+        return int(header["timestamp_nanosec"]) / 1e9
+
     def access_key(self, account_id: str, public_key: str, *, finality: str = "final") -> AccessKey | None:
         """An access key, or None when ``account_id`` has no such key at that finality."""
         asked = {"request_type": "view_access_key", "account_id": account_id, "public_key": public_key, "finality": finality}

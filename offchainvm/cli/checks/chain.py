@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import math
 from collections.abc import Callable
 
 from offchainvm.bridge.watch import Lag, look_at_watch
 from offchainvm.cli.checks.needs import NotLookedAt, need, rpc_with
-from offchainvm.errors import OffchainVMError
+from offchainvm.errors import OffchainVMError, Unavailable
 from offchainvm.jobs.connection import connect
+from offchainvm.jobs.overview import spent_lately
 from offchainvm.jobs.server import reaching_redis
 from offchainvm.models import RESOLVE_METHOD
 from offchainvm.near.blocks import BlockService
@@ -17,6 +20,10 @@ from offchainvm.near.nonces import REFUSED, Nonces
 from offchainvm.near.rpc_answers import AccessKey
 from offchainvm.near.signer import operator_keys
 from offchainvm.settings import load_only
+
+_NEAR = 10**24
+_DAY_SECONDS = 86_400
+_FEW_DAYS = 3
 
 
 def check_rpc() -> str:
@@ -68,6 +75,30 @@ def check_held_keys() -> str:
     if any(reason.startswith(REFUSED) for reason in held.values()):
         raise OffchainVMError(told, remedy="Correct the key or the setting, then restart the resolve worker; see docs/keys.md.")
     return told or "no key is held"
+
+
+def check_balance() -> str:
+    """The operator can pay for its transactions, and for how many days at the rate of late."""
+    rpc, settings = rpc_with("near_rpc_url", "operator_account_id", "redis_url")
+    balance = int(rpc.view_account(settings.operator_account_id)["amount"])
+    a_day = _spent_a_day(settings.redis_url)
+    days = balance / a_day if a_day else math.inf
+    told = f"{balance / _NEAR:.3f} NEAR"
+    if a_day:
+        told += f", enough for {days:.1f} days at the rate of today and yesterday ({a_day / _NEAR:.4f} NEAR a day)"
+    if balance < _NEAR or days < _FEW_DAYS:
+        raise OffchainVMError(
+            f"{settings.operator_account_id} has {told}.", remedy="Top up OPERATOR_ACCOUNT_ID: without a balance no answer gets on chain."
+        )
+    return told
+
+
+def _spent_a_day(redis_url: str) -> float:
+    """yoctoNEAR; 0 where nothing was spent, or Redis is away (its own row says so)."""
+    with contextlib.suppress(Unavailable), connect(redis_url) as client:
+        spent, seconds = spent_lately(client)
+        return spent / seconds * _DAY_SECONDS
+    return 0.0
 
 
 def check_monitor() -> str:

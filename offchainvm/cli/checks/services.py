@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import time
-from pathlib import Path
 
-from offchainvm.cli.checks.needs import need
+from redis import Redis
+from redis.exceptions import ResponseError
+
+from offchainvm.cli.checks.needs import NotLookedAt, need
 from offchainvm.coordinator import Coordinator
-from offchainvm.errors import OffchainVMError
+from offchainvm.errors import OffchainVMError, Unavailable
 from offchainvm.jobs.connection import connect
 from offchainvm.jobs.outbox import Outbox
 from offchainvm.jobs.pauses import FLEET, Pauses
@@ -24,11 +25,37 @@ _RECENT_HOURS = 24
 def check_redis() -> str:
     """Redis answers, and keeps what it is given."""
     with reaching_redis(), connect(need("redis_url").redis_url) as client:
-        version = client.info("server")["redis_version"]
-        try:
-            values = client.config_get("appendonly", "maxmemory-policy")
-        except Exception:  # a hosted Redis forbids CONFIG
-            return f"version {version}; its persistence cannot be read"
+        return _persistence(client)
+
+
+def check_broker() -> str:
+    """The broker keeps its messages, where it is another Redis than that of the jobs."""
+    from offchainvm.broker import is_rabbitmq  # noqa: PLC0415 -- Celery takes half a second to import
+
+    settings = need("redis_url")
+    url = load_only(["broker_url"]).broker_url
+    if url in ("", settings.redis_url):
+        return "the Redis of REDIS_URL"
+    if is_rabbitmq(url):
+        raise NotLookedAt("RabbitMQ: its quorum queues are on disk; the rows of the queues say whether it answers")
+    try:
+        with reaching_redis(), connect(url) as client:
+            return _persistence(client)
+    except Unavailable as error:
+        raise Unavailable(error.service, "The broker's Redis does not answer.", remedy="Check BROKER_URL, and the server's log.") from error
+
+
+def _persistence(client: Redis) -> str:
+    """What a Redis says of how it keeps its data.
+
+    Raises:
+        OffchainVMError: it may lose them.
+    """
+    version = client.info("server")["redis_version"]
+    try:
+        values = client.config_get("appendonly", "maxmemory-policy")
+    except ResponseError:  # a hosted Redis forbids CONFIG
+        return f"version {version}; its persistence cannot be read"
     if values.get("appendonly") != "yes":
         raise OffchainVMError(
             "It forgets its data when it restarts.", remedy="Set `appendonly yes` and `appendfsync everysec` on the server."
@@ -78,12 +105,3 @@ def check_coordinator() -> str:
         coordinator.health()
         coordinator.wasm_exists(_NO_MODULE)  # the cheapest call that needs the token
     return f"{settings.api_base_url} answers and takes the token"
-
-
-def check_state_dir() -> str:
-    """The state folder can be written."""
-    folder = load_only(["state_dir"]).state_dir
-    existing: Path = next(path for path in (folder, *folder.parents) if path.exists())
-    if not os.access(existing, os.W_OK | os.X_OK):
-        raise OffchainVMError(f"{folder} cannot be written by this user.", remedy="Change its owner, or set STATE_DIR.")
-    return str(folder)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -45,6 +46,10 @@ def test_doctor_finds_a_running_stack_well_and_names_the_queue_that_nobody_serve
     assert rows["queue compile"]["remedy"] == "Start one: celery -A offchainvm worker -Q compile"
     assert rows["operator role"]["detail"].startswith("operator.devnet is the operator")
     assert "function-call key" in rows["access keys"]["detail"]
+    assert rows["clock"]["detail"] == "agrees with the Coordinator, agrees with the newest block"
+    assert rows["network"]["detail"].endswith(" is on devnet")
+    assert re.match(r"(9999|10000)\.\d{3} NEAR", rows["balance"]["detail"])
+    assert re.fullmatch(r"none of \d+ settled jobs met a limit", rows["limits"]["detail"])
     assert rows["queue execute"]["detail"] == f"execute@{stack.worker_id('execute')}"
     assert rows["event monitor"]["detail"].endswith(f"active: {stack.worker_id('bridge')}")
     assert stack.keys.function_call_keys[0].secret_text not in examined.stdout + examined.stderr

@@ -161,13 +161,6 @@ def test_a_queue_without_workers_names_the_command_that_starts_one(monkeypatch: 
     assert caught.value.remedy == "Start one: celery -A offchainvm worker -Q resolve"
 
 
-def test_a_state_folder_that_cannot_be_written_is_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("STATE_DIR", "/proc/no/such/folder")
-    monkeypatch.setattr(os, "access", lambda *_: False)
-    with pytest.raises(OffchainVMError, match="cannot be written"):
-        services.check_state_dir()
-
-
 def test_each_role_is_examined_by_what_it_needs() -> None:
     names = {role: [name for roles, name, _ in command.CHECKS if role in roles] for role in Role}
     assert "access keys" in names[Role.RESOLVE]

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from offchainvm.cli import COMMANDS
+from offchainvm.cli.checks import CHECKS
 from offchainvm.settings import setting_table
 
 ROOT = Path(__file__).parents[3]
@@ -66,3 +67,11 @@ def test_settings_exist(page: Path) -> None:
     }
     unknown = {name.removesuffix("_FILE") for name in named} - names - {name.removesuffix("_FILE") for name in OTHER_VARIABLES}
     assert unknown <= {"NAME", "OFFCHAINVM_ENV", "NEAR_CONTRACT_ID", "NEAR_NETWORK_ID"}
+
+
+def test_troubleshooting_leads_to_every_row_of_doctor_and_to_no_other() -> None:
+    lines = (ROOT / "docs" / "troubleshoot.md").read_text().splitlines()
+    cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines if line.startswith("| ")]
+    rows = [cell[1] for cell in cells if len(cell) == 4 and cell[1] not in ("", "row of doctor")]
+    assert all("`" in row for row in rows)
+    assert {name for row in rows for name in re.findall("`([^`]+)`", row)} == {"settings", *(name for _, name, _ in CHECKS)}
