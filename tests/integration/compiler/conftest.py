@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import builder as builder_support
 import pytest
+from left_behind import left_behind
 
-from offchainvm.compiler import reaper
 from offchainvm.compiler.base import BuildEvent, BuildRequest, BuiltModule, ignore_event
 from offchainvm.compiler.build import SandboxBuilder
 from offchainvm.compiler.limits import BuildLimits
@@ -53,14 +53,10 @@ def state_dir(client: DockerClient, tmp_path_factory: pytest.TempPathFactory) ->
 
 @pytest.fixture
 def owner(client: DockerClient) -> Iterator[str]:
-    """A name of this test alone; whatever it leaves behind in the engine fails it."""
+    """A name of this test alone; whatever it leaves behind fails it."""
     name = f"{OWNER}-{uuid.uuid4().hex[:12]}"
     yield name
-    filters = {"label": f"{reaper.LABEL_OWNER}={name}"}
-    left = [*client.containers.list(all=True, filters=filters), *client.volumes.list(filters=filters)]
-    names = [item.name for item in left]
-    reaper.remove_labelled(client, f"{reaper.LABEL_OWNER}={name}")
-    assert names == []
+    assert left_behind(client, name) == []
 
 
 @pytest.fixture

@@ -19,8 +19,10 @@ from offchainvm.compiler.base import BuildEvent, BuiltModule
 from offchainvm.compiler.build import SandboxBuilder
 from offchainvm.compiler.double import EMPTY_OUTPUT_MODULE
 from offchainvm.compiler.limits import BuildLimits
+from offchainvm.compiler.source import Resolver, parse_source
 from offchainvm.engine.module import check_module
 from offchainvm.errors import BuildError
+from offchainvm.models import CodeSource
 
 LIMITS = BuildLimits(timeout_seconds=90, memory_mb=512, disk_mb=128, source_mb=16, dependencies_mb=64)
 Build = Callable[..., BuiltModule]
@@ -73,6 +75,20 @@ def test_a_tree_that_points_outside_itself_is_refused(build: Build, publish: Pub
     assert caught.value.code == "unsupported_source"
     assert "outside" in caught.value.sentence
     assert build(publish({"build.rs": UNTOUCHED}), limits=LIMITS).size > 0
+
+
+def test_a_branch_that_moves_after_it_was_resolved_changes_nothing(build: Build, publish: Publish, mirror: Path) -> None:
+    publish()
+    source = parse_source(CodeSource(repo="someone/guest", commit="main"), mirror_url=f"file://{mirror}")
+    commit_sha = Resolver().resolve(source)
+    blob = git(mirror, "hash-object", "-w", "--stdin", given=b"panic")
+    moved = commit_tree(mirror, f"100644 blob {blob}\tbuild.rs\n".encode())
+
+    built = build(commit_sha, limits=LIMITS)
+
+    assert built.provenance["predicate"]["buildDefinition"]["externalParameters"]["commit"] == commit_sha != moved
+    with pytest.raises(BuildError, match="compile_error"):
+        build(moved, limits=LIMITS)
 
 
 def test_submodules_are_not_fetched(build: Build, publish: Publish, mirror: Path) -> None:
