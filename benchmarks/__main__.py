@@ -68,12 +68,21 @@ def _measure_resolve(console: Console, only: str, share: float) -> Sequence[reso
             console.print(f"[dim]{scenario.name}, {scenario.resolves} resolves …[/dim]")
             done.append(resolve.measure(replace(scenario, resolves=max(1, int(scenario.resolves * share)))))
     table = Table(title=f"Submit and settle, {resolve.BLOCK_SECONDS} s a block")
-    for column in ("scenario", "resolved", "resolves/s", "CPU a resolve: submit", "settle", "RPC calls a resolve"):
+    for column in (
+        "scenario",
+        "resolved",
+        "resolves/s",
+        "CPU a resolve: submit",
+        "settle",
+        "RPC calls a resolve",
+        "answer to block p50 / p95",
+    ):
         table.add_column(column)
     for item in done:
         cpu = (f"{item.submit_cpu_ms:.1f} ms", f"{item.settle_cpu_ms:.1f} ms")
         count = f"{item.resolved} of {item.scenario.resolves}"
-        table.add_row(item.scenario.name, count, f"{item.resolves_per_second:.1f}", *cpu, f"{item.rpc_calls_per_resolve:.1f}")
+        waited = "{:.0f} / {:.0f} ms".format(*item.to_inclusion_ms) if item.scenario.offered_per_second else ""
+        table.add_row(item.scenario.name, count, f"{item.resolves_per_second:.1f}", *cpu, f"{item.rpc_calls_per_resolve:.1f}", waited)
     console.print(table)
     return done
 

@@ -1,12 +1,14 @@
 """Submit and settle alone, against the local chain at 0.6 s a block: each in a process of its own, and so is the chain.
 
-The answers wait before the clock starts; it stops when the last one is settled. (No block is hurried: a transaction is
-included, executed and made final at the pace of the public networks.)
+The answers wait before the clock starts; it stops when the last one is settled. In the scenario with a rate they come one
+by one, and what counts is how long each takes from there into a block. (No block is hurried: a transaction is included,
+executed and made final at the pace of the public networks.)
 """
 
 from __future__ import annotations
 
 import multiprocessing
+import statistics
 import tempfile
 import threading
 import time
@@ -54,6 +56,8 @@ class Scenario:
     function_call_keys: int = 0
     full_access_keys: int = 0
     window: int = 8
+    offered_per_second: float = 0.0
+    """Answers that come one by one; 0 = all wait before the clock starts."""
 
 
 SCENARIOS = (
@@ -65,6 +69,8 @@ SCENARIOS = (
     Scenario(name="16 function-call keys, window 8", resolves=1000, function_call_keys=16),
     Scenario(name="1 full-access key, window 1", resolves=100, full_access_keys=1, window=1),
     Scenario(name="1 full-access key, window 8", resolves=800, full_access_keys=1),
+    # No divisor of a block's time: the answers come at every moment between two blocks.
+    Scenario(name="1 function-call key, window 8, 2 answers a second", resolves=60, function_call_keys=1, offered_per_second=2),
 )
 
 
@@ -78,6 +84,8 @@ class Measured:
     submit_cpu_ms: float
     settle_cpu_ms: float
     rpc_calls_per_resolve: float
+    to_inclusion_ms: tuple[float, float]
+    """From the answer's record to the block that holds its transaction, median and 95th percentile; zeros where all waited."""
 
 
 @dataclass(frozen=True)
@@ -121,7 +129,9 @@ def measure(scenario: Scenario) -> Measured:
         place = Place(results.get(timeout=30), server.url, folder, scenario)
         with closing(connect(server.url)) as redis:
             store = JobStore(redis)
-            began_with = _answered(place, store)
+            asked = _asked(place)
+            if not scenario.offered_per_second:
+                _offer(store, asked, pause_seconds=0)
             started += [context.Process(target=work, args=(place, results, stop), daemon=True) for work in (_submit, _settle)]
             for process in started[1:]:
                 process.start()
@@ -129,8 +139,12 @@ def measure(scenario: Scenario) -> Measured:
                 results.get(timeout=30)
             Resolves(redis).ring()
             began = time.monotonic()
-            resolved = _await_settled(store, began_with, began + LONGEST_SECONDS)
+            if scenario.offered_per_second:
+                _offer(store, asked, pause_seconds=1 / scenario.offered_per_second)
+            data_ids = [one["data_id"] for one in asked]
+            resolved = _await_settled(store, data_ids, began + LONGEST_SECONDS)
             seconds = time.monotonic() - began
+            to_inclusion = _to_inclusion_ms(place, redis, data_ids) if scenario.offered_per_second else (0.0, 0.0)
         stop.set()
         told = dict(results.get(timeout=30) for _ in started[1:])
         for process in started:
@@ -142,11 +156,12 @@ def measure(scenario: Scenario) -> Measured:
         submit_cpu_ms=told["submit"][0] * 1000 / max(1, resolved),
         settle_cpu_ms=told["settle"][0] * 1000 / max(1, resolved),
         rpc_calls_per_resolve=sum(calls for _, calls in told.values()) / max(1, resolved),
+        to_inclusion_ms=to_inclusion,
     )
 
 
-def _answered(place: Place, store: JobStore) -> list[str]:
-    """Data ids of requests on the chain whose answers wait for a signature; no bell has been heard."""
+def _asked(place: Place) -> list[dict[str, Any]]:
+    """Requests on the chain."""
     wanted, pool = place.scenario.resolves, urllib3.PoolManager()
     asked = {"repo": "https://github.com/a/b", "commit": "c" * 40, "build_target": "wasm32-wasip1", "input_data": "{}"}
     for _ in range(wanted):
@@ -155,9 +170,15 @@ def _answered(place: Place, store: JobStore) -> list[str]:
     while len(told) < wanted:
         time.sleep(0.1)
         told = pool.request("GET", f"{place.chain_url}/control/executions").json()
-    for one in told:
+    return told
+
+
+def _offer(store: JobStore, asked: Sequence[dict[str, Any]], *, pause_seconds: float) -> None:
+    """Answer each, so that it waits for a signature: by the clock, however long an answer takes."""
+    began = time.monotonic()
+    for number, one in enumerate(asked):
+        time.sleep(max(0.0, began + number * pause_seconds - time.monotonic()))
         _answer(store, one)
-    return [one["data_id"] for one in told]
 
 
 def _answer(store: JobStore, told: dict[str, Any]) -> None:
@@ -179,6 +200,18 @@ def _await_settled(store: JobStore, data_ids: Sequence[str], until: float) -> in
             left.pop()
         time.sleep(0.05)
     return len(data_ids) - len(left)
+
+
+def _to_inclusion_ms(place: Place, redis: Any, data_ids: Sequence[str]) -> tuple[float, float]:
+    """Median and 95th percentile, by Redis' clock and the block's, which are one; of every answer, so a lost one raises."""
+    store, resolves, rpc, took = JobStore(redis), Resolves(redis), Rpc([place.chain_url]), []
+    for data_id in data_ids:
+        answered = next(event.at for event in store.history(data_id) if event.what == "done")
+        (transaction,) = resolves.hashes(data_id)
+        block_hash = rpc.tx(transaction, sender_id=OPERATOR_ID)["transaction_outcome"]["block_hash"]
+        included = rpc.call("block", {"block_id": block_hash})["header"]["timestamp"] / 1e9
+        took.append((included - answered) * 1000)
+    return statistics.median(took), sorted(took)[int(0.95 * (len(took) - 1))]
 
 
 def _serve_chain(folder: str, results: Any, stop: Any) -> None:
