@@ -31,6 +31,8 @@ from offchainvm.devnet.chain import GENESIS_HEIGHT
 from offchainvm.devnet.client import DevnetClient, Limits
 from offchainvm.devnet.genesis import Keys
 
+# The first of these tests makes the images, on a new machine out of Debian packages.
+pytestmark = pytest.mark.timeout(600)
 ROOT = Path(__file__).parents[2]
 IMAGE = "offchainvm-worker-test"
 OWN_REDIS, REGISTRYS_REDIS = "offchainvm-redis", "valkey/valkey:8"
@@ -151,7 +153,6 @@ def main_process(project: str, service: str) -> int:
     return int(first.attrs["State"]["Pid"])
 
 
-@pytest.mark.timeout(600)
 def test_fifty_requests_are_answered_once_each_by_three_that_execute_though_one_is_killed(
     compose: Compose, outside: dict[str, Any]
 ) -> None:
