@@ -58,7 +58,7 @@ def test_a_second_signal_ends_an_execute_worker_at_once_and_another_runs_the_job
     until(lambda: "Warm shutdown" in process.output(), "the first signal to be heard")
     process.signal(signal.SIGTERM)
     assert process.wait(AT_ONCE_SECONDS) == 128 + signal.SIGTERM
-    assert session_members(process.pid or 0) == [], "nothing of it is left, its guest neither"
+    until(lambda: not session_members(process.pid or 0), "its children and its guest to end with it")
     assert job_of(world, request.data_id).state in {State.RUNNING, State.QUEUED}
     world.stack.restart("execute")
     world.assert_answered_once(request, "given back")

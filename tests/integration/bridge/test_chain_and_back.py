@@ -155,7 +155,8 @@ def test_a_monitor_that_is_killed_goes_on_behind_its_cursor(
     start()
     ids |= {chain.request(3).data_id}
     wait(lambda: house.job_ids() == ids)
-    assert house.coordinator.created == created
+    # A task whose creation was not noted is created again, but where its job was seen first.
+    assert len(ids) <= house.coordinator.created <= created
 
 
 def test_a_frozen_monitor_that_wakes_stands_by(*, house: Any, chain: Chain, start: Any, wait: Any) -> None:
