@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import signal
+
 import pytest
-from world import SLOW_ROUNDS, echo_module
+from world import SLOW_ROUNDS, echo_module, until
 
 from offchainvm.jobs.record import State
 
@@ -14,6 +16,14 @@ SLOW_BUILD = "fn main() { std::thread::sleep(std::time::Duration::from_secs(6)) 
 def world(make_world, builder_image):
     with make_world() as world:
         yield world
+
+
+def hang_next_send(world):
+    world.stack.client.control("faults", {"kind": "hang", "rpc_method": "send_tx", "times": 1})
+
+
+def wait_for_hanging_send(world):
+    until(lambda: world.chain("GET", "faults") == b"[]", "a transaction to be sent")
 
 
 def test_a_bridge_killed_with_jobs_in_every_state_loses_none(world):
@@ -57,6 +67,27 @@ def test_a_resolve_worker_killed_with_rows_waiting_loses_none(world):
     requests = [world.ask("resolve", f"input {number}") for number in range(12)]
     world.wait_for_state(requests[-1], State.RESOLVING)
     world.stack.restart("resolve")
+    for number, request in enumerate(requests):
+        world.assert_answered_once(request, f"input {number}")
+
+
+def test_a_resolve_worker_frozen_while_its_send_hangs_sends_nothing_of_what_another_one_took_over(world):
+    world.cache("frozen", echo_module())
+    world.stack.kill("resolve")
+    requests = [world.ask("frozen", f"input {number}") for number in range(3)]
+    for request in requests:
+        world.wait_for_state(request, State.RESOLVING)
+    hang_next_send(world)
+    world.stack.restart("resolve")
+    wait_for_hanging_send(world)
+    world.stack.kill("resolve", signal.SIGSTOP)
+    world.stack.add("resolve")
+    for number, request in enumerate(requests):
+        # The first one's bytes were stored. The others were taken with it: they come back when the take's lease has run out.
+        world.assert_answered_once(request, f"input {number}")
+    world.stack.kill("resolve", signal.SIGCONT)
+    world.wait_for_log("resolve", "A take ran out before its transaction was stored")
+    world.assert_answered_once(world.ask("frozen", "afterwards"), "afterwards")
     for number, request in enumerate(requests):
         world.assert_answered_once(request, f"input {number}")
 
