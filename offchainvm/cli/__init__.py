@@ -18,7 +18,7 @@ from offchainvm.errors import OffchainVMError, SettingsError
 # Command: its file, which has a function (or a typer.Typer) of the same name, and the line that --help shows.
 COMMANDS = {
     "demo": "Walk one request through the whole way on this machine, and show what came back.",
-    "dev": "Run the whole stack on this machine until Ctrl-C: Coordinator, chain, bridge, workers, Flower.",
+    "dev": "Run the whole stack on this machine until Ctrl-C: Coordinator, chain, bridge, workers, status page, Flower.",
     "bridge": "Poll the Coordinator, publish jobs, watch transactions and report outcomes.",
     "monitor": "Watch the contract's events on chain and have the Coordinator create a task for each request.",
     "run": "Run one module here, as an execute worker would, and report what it used.",

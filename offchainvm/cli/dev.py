@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import shutil
 import time
 from pathlib import Path
@@ -14,6 +15,7 @@ from offchainvm.cli.stack import DEFAULT_ROLES, Stack, StackOptions
 from offchainvm.compiler.local import BRANCH
 from offchainvm.devnet.client import Limits
 
+_HAS_PAGES = importlib.util.find_spec("jinja2") is not None
 _LOOK_SECONDS = 0.5
 _WORDS = "A request of the development stack, number {number}."
 _LIMITS = Limits(max_instructions=1_000_000_000, max_memory_mb=64, max_execution_seconds=10)
@@ -24,13 +26,13 @@ _FLOWER = typer.Option(True, "--flower/--no-flower", help="Run Flower, Celery's 
 
 
 def dev(folder: Path = _FOLDER, every: float = _EVERY, flower: bool = _FLOWER) -> None:
-    """Run the whole stack on this machine until Ctrl-C: Coordinator, chain, bridge, workers, Flower."""
+    """Run the whole stack on this machine until Ctrl-C: Coordinator, chain, bridge, workers, status page, Flower."""
     console = report.console()
     folder = folder.resolve()
     _forget_the_last_world(folder)
     example = world.publish_example(folder / "mirror")
     why_not = world.why_not_build(folder / "state", lambda line: console.print(line, soft_wrap=True))
-    roles = [role for role in DEFAULT_ROLES if not (why_not and role == "compile")] + (["flower"] if flower else [])
+    roles = [role for role in DEFAULT_ROLES if not (why_not and role == "compile")] + (["flower"] if flower else []) + ["web"] * _HAS_PAGES
     if why_not:
         console.print(
             f"No build here ({why_not}). Sources of your own cannot be built; the example's prebuilt module runs.", soft_wrap=True

@@ -36,13 +36,15 @@ _WORKER = ("-m", "celery", "-A", "offchainvm", "worker", "--without-gossip", "--
 # A resolve takes milliseconds, a build has its own processes: a pool is for executions.
 _POOLS: Mapping[str, Sequence[str]] = {"compile": ("-c", "2"), "execute": ("-c", "2"), "resolve": ("-P", "solo")}
 
+_PAGES = {"flower": Role.DASHBOARD, "web": Role.WEB}
+
 
 @dataclass(frozen=True, kw_only=True)
 class StackOptions:
     """What a stack consists of; the defaults are one of each."""
 
     roles: Sequence[str] = DEFAULT_ROLES
-    """Of bridge, monitor, compile, execute, resolve, flower; a role named twice runs twice (``execute``, ``execute-2``)."""
+    """Of bridge, monitor, compile, execute, resolve, flower, web; a role named twice runs twice (``execute``, ``execute-2``)."""
     settings: Mapping[str, str] = field(default_factory=dict)
     """Settings of all processes, by their names; each process gets those that its role reads."""
     role_settings: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
@@ -222,8 +224,8 @@ class Stack:
     def _role_process(self, role: str) -> ManagedProcess:
         count = sum(name == role or name.startswith(f"{role}-") for name in self.processes) + 1
         name = role if count == 1 else f"{role}-{count}"
-        if role == "flower":
-            return self._flower(name)
+        if role in _PAGES:
+            return self._page(role, name)
         port = free_port()
         self._facts[name] = {"health": f"http://127.0.0.1:{port}"}
         own = {"WORKER_ID": self.worker_id(name), "METRICS_PORT": str(port)}
@@ -246,16 +248,20 @@ class Stack:
         pool = self.options.worker_arguments.get(role, _POOLS[role])
         return [sys.executable, *_WORKER, role, *pool]
 
-    def _flower(self, name: str) -> ManagedProcess:
+    def _page(self, role: str, name: str) -> ManagedProcess:
         port = free_port()
-        command = [sys.executable, "-m", "celery", "-A", "offchainvm", "flower", "--address=127.0.0.1", f"--port={port}"]
         self._facts[name] = {"url": f"http://127.0.0.1:{port}"}
-        environment = clean_environment(self.settings_for(Role.DASHBOARD, name=name))
-        return self._add_process(name, command, environment=environment, ready=lambda process: "Visit me" in process.output())
+        command, served = {
+            "flower": (["celery", "-A", "offchainvm", "flower", "--address=127.0.0.1", f"--port={port}"], "Visit me"),
+            "web": (["offchainvm", "web", f"--port={port}"], "The status page is at"),
+        }[role]
+        environment = clean_environment(self.settings_for(_PAGES[role], name=name))
+        command = [sys.executable, "-m", *command]
+        return self._add_process(name, command, environment=environment, ready=lambda process: served in process.output())
 
-    @property
-    def flower_url(self) -> str:
-        return str(self._facts["flower"]["url"])
+    def page_url(self, name: str) -> str:
+        """Where the page of a process for browsers (``flower``, ``web``) is."""
+        return str(self._facts[name]["url"])
 
     def _add_process(
         self, name: str, command: list[str], *, environment: Mapping[str, str], ready: Callable[[ManagedProcess], bool]
@@ -299,7 +305,8 @@ class Stack:
     def describe(self) -> dict[str, str]:
         """Names and URLs of what runs, for people: no secrets."""
         urls = {"coordinator": self.coordinator_url, "chain": self.chain_url, "redis": self.redis_url}
-        return {**urls, **({"flower": self.flower_url} if "flower" in self._facts else {}), "logs": str(self.folder / "logs")}
+        pages = {role: self.page_url(role) for role in _PAGES if role in self._facts}
+        return {**urls, **pages, "logs": str(self.folder / "logs")}
 
     def environment_file(self, path: Path) -> None:
         """Write the settings of all roles as a `.env`, so that other commands can look at this stack (mode 0600)."""

@@ -105,7 +105,7 @@ def test_flower_shows_none(world: World, secrets: dict[str, bytes]) -> None:
     task = next(job.data_id for job in world.store.list_jobs(limit=10))
     names = {"task": f"execute:{task}:0", "worker": f"execute@{world.stack.worker_id('execute')}"}
     http = urllib3.PoolManager(retries=False)
-    pages = {page: http.request("GET", f"{world.stack.flower_url}/{page.format(**names)}") for page in PAGES}
+    pages = {page: http.request("GET", f"{world.stack.page_url('flower')}/{page.format(**names)}") for page in PAGES}
     assert {page for page, reply in pages.items() if reply.status == 200} >= {"", "workers", "tasks", "broker"}
     assert found_in(secrets, {page: reply.data for page, reply in pages.items()}) == []
 

@@ -24,7 +24,9 @@ HOSTILE = {
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     folder = tmp_path_factory.mktemp("stack")
     example = world.publish_example(folder / "mirror")
-    options = StackOptions(roles=("bridge", "execute", "resolve"), settings=example.settings, redis_persistence=True)
+    options = StackOptions(
+        roles=("bridge", "execute", "resolve"), settings={**example.settings, "TASK_EVENTS": "true"}, redis_persistence=True
+    )
     before = dict(os.environ)
     os.environ.update(HOSTILE)
     try:
