@@ -17,7 +17,7 @@ from world import World, echo_module
 
 from offchainvm.cli.process import session_members
 
-ROLES = ("bridge", "monitor", "execute", "resolve", "flower")
+ROLES = ("bridge", "monitor", "execute", "resolve", "flower", "web")
 NEARDATA_KEY = "neardata-key-of-this-run-4711"
 MIRROR_PASSWORD = "mirror-password-of-this-run-4712"
 PAGES = ("", "workers", "tasks", "broker", "workers?json=1", "task/{task}", "worker/{worker}")
@@ -107,6 +107,14 @@ def test_flower_shows_none(world: World, secrets: dict[str, bytes]) -> None:
     http = urllib3.PoolManager(retries=False)
     pages = {page: http.request("GET", f"{world.stack.page_url('flower')}/{page.format(**names)}") for page in PAGES}
     assert {page for page, reply in pages.items() if reply.status == 200} >= {"", "workers", "tasks", "broker"}
+    assert found_in(secrets, {page: reply.data for page, reply in pages.items()}) == []
+
+
+def test_the_status_page_shows_none(world: World, secrets: dict[str, bytes]) -> None:
+    jobs = [f"jobs/{job.data_id}" for job in world.store.list_jobs(limit=10)]
+    http = urllib3.PoolManager(retries=False)
+    pages = {page: http.request("GET", f"{world.stack.page_url('web')}/{page}") for page in ("", "fleet", "keys", "queues", *jobs)}
+    assert {reply.status for reply in pages.values()} == {200}
     assert found_in(secrets, {page: reply.data for page, reply in pages.items()}) == []
 
 
