@@ -31,7 +31,7 @@ from offchainvm.jobs.resolves import Resolves
 from offchainvm.jobs.store import JobStore
 from offchainvm.journal import Journal
 from offchainvm.models import CodeSource, CompileTask, ExecutionReport, ExecutionResponse, ResourceLimits
-from offchainvm.near.nonces import Nonces
+from offchainvm.near.nonces import KeyLease, Nonces
 from offchainvm.near.payload import fit
 from offchainvm.near.rpc import Rpc
 from offchainvm.near.signer import TERAGAS, OperatorKey
@@ -208,6 +208,24 @@ def test_one_dropped_without_a_word_is_sent_again_as_it_was(room: Room) -> None:
     room.submitter().submit()
     [flight] = room.resolves.in_flight()
     assert room.settled(ids) == [Verdict.ACCEPTED]
+    assert [call["transaction_hash"] for call in room.client.resolves()] == [flight.hash]
+
+
+def test_a_nonce_too_large_is_dropped_without_a_word_and_lands_as_it_was(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only a wrong height can bring it about, since our rule stays below; the chain takes it when it has come so far."""
+    ids, give, ahead = room.answered(1), Nonces.next, 40
+
+    def too_large(nonces: Nonces, lease: KeyLease, *, final_height: int, floor: int = 0) -> int:
+        return give(nonces, lease, floor=floor, final_height=final_height + ahead)
+
+    submitter = room.submitter()
+    with monkeypatch.context() as patched:
+        patched.setattr(Nonces, "next", too_large)
+        submitter.submit()
+    [flight], height = room.resolves.in_flight(), room.rpc().final_block().height
+    room.settle()
+    assert room.settled(ids, submitter) == [Verdict.ACCEPTED]
+    assert room.rpc().final_block().height > height + ahead // 2, "it was not taken at once"
     assert [call["transaction_hash"] for call in room.client.resolves()] == [flight.hash]
 
 
