@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import base58
@@ -30,6 +30,8 @@ class Chain:
     url: str
     keys: Keys
     client: DevnetClient
+    _given: dict[str, int] = field(default_factory=dict)
+    """The nonce given last, by public key: a transaction that still waits for its block has used one that the chain does not tell yet."""
 
     @property
     def contract_id(self) -> str:
@@ -68,12 +70,17 @@ class Chain:
         signed = sign(
             key=key,
             signer_id=signer_id,
-            nonce=self.nonce(signer_id, key) + 1 if nonce is None else nonce,
+            nonce=self._next_nonce(signer_id, key) if nonce is None else nonce,
             receiver_id=receiver_id,
             block_hash=block_hash or base58.b58decode(self.rpc("block", {"finality": "final"})["result"]["header"]["hash"]),
             actions=list(actions) or [Transfer(1)],
         )
         return base64.b64encode(signed).decode()
+
+    def _next_nonce(self, account_id: str, key: KeyPair) -> int:
+        last = max(self.nonce(account_id, key), self._given.get(key.public_text, 0))
+        self._given[key.public_text] = last + 1
+        return last + 1
 
     def value_of(self, request_id: int) -> str | None:
         """What the contract's callback got; waits for it."""

@@ -163,6 +163,7 @@ def test_a_frozen_monitor_that_wakes_stands_by(*, house: Any, chain: Chain, star
     frozen = start(WORKER_ID="frozen")
     wait(lambda: frozen.lines("monitor_active"))
     frozen.process.send_signal(signal.SIGSTOP)
+    wait(lambda: not house.coordinator._waiters)  # a task for one of its polls would lie in its socket until it wakes
     ids = {chain.request(1).data_id}
     house.redis.delete(ACTIVE)
     start(WORKER_ID="other")
