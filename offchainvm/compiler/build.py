@@ -36,7 +36,7 @@ class SandboxBuilder(Builder):
         owner: name in the labels of containers and volumes, e.g. WORKER_ID.
         runtime: container runtime, e.g. ``runsc``; empty = the engine's default.
         mirror_url: base that replaces GitHub, for the repository and its git dependencies.
-        crates_mirror_url: sparse index that replaces the one of crates.io.
+        crates_mirror_url: sparse index that replaces that of the Rust package registry.
         crate_cache_mb: most MiB of crate files that are kept in ``state_dir`` for later builds.
         network: the engine's network that the networked phases join.
         ca_bundle: certificate authorities for the networked phases; None = those that this host trusts.

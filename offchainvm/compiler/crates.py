@@ -30,7 +30,8 @@ from offchainvm.logs import get_logger
 
 log = get_logger()
 FOLDER = "crates"
-CRATES_IO_INDEX = f"https://index.{CRATES_IO.rpartition('/')[2].removesuffix('-index')}/"
+# The registry's sparse index stands at the name that its identifier in every Cargo.lock bears.
+_INDEX = f"https://index.{CRATES_IO.rpartition('/')[2].removesuffix('-index')}/"
 _AT_ONCE = 8
 _SILENCE_SECONDS = 30.0
 _CONFIG_BYTES = 64 * 1024
@@ -84,7 +85,7 @@ class CrateCache:
 
 
 class Registry:
-    """A registry of crates: crates.io, or a mirror of it. Safe to share between threads.
+    """The Rust package registry, or a mirror of it. Safe to share between threads.
 
     Args:
         index_url: its sparse index; a login may stand in it.
@@ -92,7 +93,7 @@ class Registry:
     """
 
     def __init__(self, index_url: str, *, cache: CrateCache, ca_bundle: Path | None = None) -> None:
-        self._index_url = f"{(index_url or CRATES_IO_INDEX).removeprefix('sparse+').rstrip('/')}/"
+        self._index_url = f"{(index_url or _INDEX).removeprefix('sparse+').rstrip('/')}/"
         self._cache = cache
         self._verify = str(host_ca_file(ca_bundle) or "") or True
 
@@ -131,7 +132,7 @@ class _Download:
             return data
         untrusted_data = self._get(self._address(crate), f"the crate {crate}", may_be_absent=True)
         if hashlib.sha256(untrusted_data).hexdigest() != crate.sha256:
-            remedy = "Make Cargo.lock anew from crates.io; if that changes nothing, the registry's file was replaced."
+            remedy = "Make Cargo.lock anew from the Rust package registry; if that changes nothing, the registry's file was replaced."
             raise _not_found(f"The registry's file of {crate} is not the one that Cargo.lock names by its checksum.", remedy)
         self._cache.put(crate, untrusted_data)
         return untrusted_data

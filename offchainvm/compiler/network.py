@@ -20,7 +20,7 @@ class Network:
     mirror_url: str = ""
     """Base that replaces GitHub, for the repository and its git dependencies; empty = GitHub itself."""
     crates_mirror_url: str = ""
-    """Sparse index that replaces the one of crates.io; empty = crates.io itself."""
+    """Sparse index that replaces that of the Rust package registry; empty = the registry itself."""
     ca_bundle: Path | None = None
     """Certificate authorities; None = those that this host trusts."""
     name: str = "bridge"

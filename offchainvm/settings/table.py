@@ -105,7 +105,7 @@ class Settings(BaseModel):
     )
     crates_mirror_url: str = setting(
         "",
-        "Sparse index of a mirror that replaces crates.io, e.g. `https://mirror.example/index/`; empty = crates.io.",
+        "Sparse index of a mirror that replaces the Rust package registry, e.g. `https://mirror.example/index/`; empty = none.",
         roles=(C,),
         pattern=r"^$|^(sparse\+)?https?://[^\s\"\\]+$",
         may_hold_secret=True,
