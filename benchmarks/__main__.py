@@ -51,22 +51,25 @@ def main() -> None:
     console.print(f"Written to {target.relative_to(Path.cwd()) if target.is_relative_to(Path.cwd()) else target}")
 
 
-def _measure_way(console: Console, only: str, share: float) -> Sequence[Measured]:
+def _each(console: Console, scenarios: Sequence[Any], measure: Callable[[Any], Any], *, size: str, only: str, share: float) -> list[Any]:
+    """Measure each scenario asked for, with a share of its ``size``, the field that says how much is done."""
     done = []
-    for scenario in SCENARIOS:
+    for scenario in scenarios:
         if only in scenario.name:
-            console.print(f"[dim]{scenario.name}, {scenario.jobs} jobs …[/dim]")
-            done.append(Run(replace(scenario, jobs=max(1, int(scenario.jobs * share)))).measure())
+            full = getattr(scenario, size)
+            console.print(f"[dim]{scenario.name}, {full} {size} …[/dim]")
+            done.append(measure(replace(scenario, **{size: max(1, int(full * share))})))
+    return done
+
+
+def _measure_way(console: Console, only: str, share: float) -> Sequence[Measured]:
+    done = _each(console, SCENARIOS, lambda scenario: Run(scenario).measure(), size="jobs", only=only, share=share)
     console.print(_table(done))
     return done
 
 
 def _measure_resolve(console: Console, only: str, share: float) -> Sequence[resolve.Measured]:
-    done = []
-    for scenario in resolve.SCENARIOS:
-        if only in scenario.name:
-            console.print(f"[dim]{scenario.name}, {scenario.resolves} resolves …[/dim]")
-            done.append(resolve.measure(replace(scenario, resolves=max(1, int(scenario.resolves * share)))))
+    done = _each(console, resolve.SCENARIOS, resolve.measure, size="resolves", only=only, share=share)
     table = Table(title=f"Submit and settle, {resolve.BLOCK_SECONDS} s a block")
     for column in (
         "scenario",
@@ -151,11 +154,7 @@ def _table_of_loops(loops: Sequence[engine.MeasuredLoop]) -> Table:
 
 
 def _measure_monitor(console: Console, only: str, share: float) -> Sequence[monitor.Measured]:
-    done = []
-    for scenario in monitor.SCENARIOS:
-        if only in scenario.name:
-            console.print(f"[dim]{scenario.name}, {scenario.blocks} blocks …[/dim]")
-            done.append(monitor.measure(replace(scenario, blocks=max(1, int(scenario.blocks * share)))))
+    done = _each(console, monitor.SCENARIOS, monitor.measure, size="blocks", only=only, share=share)
     table = Table(title="The event monitor catching up, blocks per second")
     for column in ("scenario", "one by one", "reading ahead", "ratio", "CPU a block"):
         table.add_column(column)
