@@ -51,10 +51,7 @@ def duration(seconds: float) -> str:
 
 def source_of(job: Job) -> str:
     """Where a job's program comes from, in short."""
-    if job.source is None:
-        return f"source key {job.source_key[:12]}…" if job.source_key else "unknown"
-    commit = job.commit_sha or job.source.commit
-    return untrusted(f"{job.source.repo}@{commit[:12]}", limit=70)
+    return untrusted(job.untrusted_origin, limit=70)
 
 
 def verdict_of(job: Job) -> str:

@@ -90,6 +90,13 @@ class Job:
     accepted_at: float
     updated_at: float
 
+    @property
+    def untrusted_origin(self) -> str:
+        """Where its program comes from, in short: REPOSITORY@COMMIT, as far as it is known."""
+        if self.source is None:
+            return f"source key {self.source_key[:12]}…" if self.source_key else "unknown"
+        return f"{self.source.repo}@{(self.commit_sha or self.source.commit)[:12]}"
+
 
 @dataclass(frozen=True)
 class Claim:

@@ -48,10 +48,7 @@ def age(seconds: float) -> str:
 
 def source(job: Job) -> str:
     """Where its program comes from, in short."""
-    if job.source is None:
-        return f"source key {job.source_key[:12]}…" if job.source_key else "unknown"
-    commit = job.commit_sha or job.source.commit
-    return line(f"{job.source.repo.removeprefix('https://github.com/')}@{commit[:12]}")
+    return line(job.untrusted_origin.removeprefix("https://github.com/"))
 
 
 def outcome(job: Job) -> str:
