@@ -1,12 +1,10 @@
-"""What is counted: within closed sets, in the process that has the port, on a page that is in step."""
+"""What is counted: within closed sets, in the process that has the port."""
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
@@ -16,8 +14,6 @@ from offchainvm.errors import OffchainVMError
 from offchainvm.jobs.record import Stage, Verdict
 from offchainvm.metrics import pool, series
 from offchainvm.settings import Role
-
-ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture
@@ -104,12 +100,3 @@ def test_a_full_socket_holds_up_no_job_and_loses_nothing(fresh_pool: None) -> No
         assert time.monotonic() < deadline
         time.sleep(0.001)
     assert taken == [str(number) for number in range(5000)]
-
-
-def test_the_page_of_metrics_is_in_step() -> None:
-    spec = importlib.util.spec_from_file_location("metrics_page", ROOT / "docs" / "metrics_page.py")
-    assert spec is not None
-    assert spec.loader is not None
-    page = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(page)
-    assert (ROOT / "docs" / "metrics.md").read_text() == page.render(), "run `make docs`"

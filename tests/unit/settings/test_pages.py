@@ -1,8 +1,7 @@
-"""`.env.example` and docs/settings.md say what the table of settings does."""
+"""`.env.example` says what the table of settings does."""
 
 from __future__ import annotations
 
-import importlib.util
 import re
 from pathlib import Path
 
@@ -51,15 +50,6 @@ def test_the_example_left_as_it_is_names_its_placeholders() -> None:
 def test_the_example_filled_in_holds(operator_key: str) -> None:
     settings = load(Role, environ={"API_AUTH_TOKEN": "t0ken", "OPERATOR_PRIVATE_KEY": operator_key}, env_file=EXAMPLE)
     assert settings.docker_image != "rust:1.75"
-
-
-def test_the_page_of_settings_is_in_step() -> None:
-    spec = importlib.util.spec_from_file_location("settings_page", ROOT / "docs" / "settings_page.py")
-    assert spec is not None
-    assert spec.loader is not None
-    page = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(page)
-    assert (ROOT / "docs" / "settings.md").read_text() == page.render(), "run `make docs`"
 
 
 def test_every_setting_has_a_sentence_and_a_role() -> None:
