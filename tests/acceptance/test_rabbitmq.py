@@ -7,9 +7,7 @@ from typing import Any
 
 import pytest
 import rabbitmq
-from world import SLOW_ROUNDS, World, echo_module, until
-
-from offchainvm.jobs.record import State
+from world import World, echo_module, until
 
 QUEUES = ("compile", "execute", "resolve")
 
@@ -37,15 +35,7 @@ def test_jobs_walk_the_way_through_quorum_queues(world: World, node: rabbitmq.No
 
 
 def test_a_worker_killed_in_the_middle_of_a_job_loses_nothing(world: World) -> None:
-    world.cache("kill", echo_module(rounds=SLOW_ROUNDS))
-    request = world.ask("kill", "again")
-    first = world.wait_for_state(request, State.RUNNING)
-    world.kill_tree("execute")
-    world.stack.restart("execute")
-    world.assert_answered_once(request, "again")
-    job = world.store.get(request.data_id)
-    assert job is not None
-    assert job.fence > first.fence
+    world.assert_outlives_its_worker("kill")
 
 
 def test_a_broker_that_is_killed_and_comes_back_loses_nothing(world: World, node: rabbitmq.Node) -> None:
