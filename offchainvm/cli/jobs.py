@@ -1,4 +1,4 @@
-"""``offchainvm jobs``: list, show, retry, cancel, and what was set aside."""
+"""``offchainvm jobs``: list, show, retry, cancel, replay, and what was set aside."""
 
 from __future__ import annotations
 
@@ -112,6 +112,18 @@ def cancel(identifier: str = _IDENTIFIER, as_json: bool = _AS_JSON) -> None:
     else:
         typer.echo(_NOT_CANCELLED.get(answer, f"Cancelled: {job.data_id}"))
     raise typer.Exit(0 if answer is CancelAnswer.CANCELLED else 1)
+
+
+@jobs.command("replay")
+def replay(identifier: str = _IDENTIFIER, as_json: bool = _AS_JSON) -> None:
+    """Run the module of a finished job again, here, with its input and limits; tell what `offchainvm run` tells, and if the record agrees.
+
+    Needs the settings of an execute worker. Exit code 0: module, status, output and instructions agree; 3: one of them
+    differs; 1: nothing was run, since the job never ran, or its module or its input is gone.
+    """
+    from offchainvm.cli import replay as again  # noqa: PLC0415 -- the engine is not needed to list jobs
+
+    raise typer.Exit(again.replay(find(store(), identifier), as_json=as_json))
 
 
 @jobs.command("rejected")

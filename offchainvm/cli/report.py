@@ -207,6 +207,15 @@ def execution_table(result: ExecutionResult) -> Table:
     return table
 
 
+def comparison_table(rows: Iterable[tuple[str, str, str, bool | None]]) -> Table:
+    """One line a property: its name, what the record says, what this run gave, whether they agree (None: not comparable)."""
+    marks = {True: Text("agrees", style="green"), False: Text("DIFFERS", style="bold red"), None: Text("not compared", style="dim")}
+    table = Table("", "record", "this run", "", title="compared with the record")
+    for name, recorded, replayed, agrees in rows:
+        table.add_row(name, escape(recorded), escape(replayed), marks[agrees])
+    return table
+
+
 def _mib(size: int) -> str:
     return f"{size / 2**20:,.2f} MiB"
 

@@ -109,7 +109,7 @@ def run(
     if as_json:
         typer.echo(json.dumps(as_dict(result), indent=2))
     else:
-        _print(result)
+        show(result)
     raise typer.Exit(EXIT_CODES[result.status])
 
 
@@ -129,7 +129,8 @@ def as_dict(result: ExecutionResult) -> dict[str, Any]:
     return fields
 
 
-def _print(result: ExecutionResult) -> None:
+def show(result: ExecutionResult) -> None:
+    """Print what an execution used, then its output and what it wrote beside."""
     console = report.console()
     console.print(report.execution_table(result))
     for title, data in (("output", result.stdout), ("stderr", result.stderr)):

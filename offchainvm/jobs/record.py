@@ -180,6 +180,8 @@ class ToResolve:
     report: ExecutionReport
     build_failure: tuple[str, str] | None = None
     """Code and sentence, where the build itself failed: whoever waits for the same source fails alike."""
+    module_sha256: str = ""
+    """What ran, where anything did."""
 
 
 Transition = ToExecute | ToCompile | ToResolve

@@ -142,7 +142,7 @@ class JobStore(Lookups):
         if isinstance(transition, ToCompile):
             source = "" if transition.source is None else transition.source.model_dump_json()
             return bool(self._server.run("commit_compile", *head, plain(transition.reason), transition.bad_sha256 or "", source))
-        return bool(self._server.run("commit_resolve", *head, *_payload(transition)))
+        return bool(self._server.run("commit_resolve", *head, *_payload(transition), transition.module_sha256))
 
     def put_back(self, claim: Claim, *, delay_seconds: float, note: str, counted: bool, token: str | None = None) -> bool:
         """End a claim without an outcome: QUEUED again, published after the delay; ``counted`` raises ``attempt``. False: fenced out."""

@@ -9,16 +9,20 @@ from pathlib import Path
 from redis import Redis
 
 from offchainvm import logs
+from offchainvm.contract import ContractReader
 from offchainvm.coordinator import Coordinator
 from offchainvm.engine.base import Executor
 from offchainvm.engine.identity import WASMER, find_engine
 from offchainvm.engine.limits import MIB
 from offchainvm.engine.supervisor import Supervisor
 from offchainvm.errors import SettingsError
+from offchainvm.executions import Executions
 from offchainvm.jobs.connection import connect
+from offchainvm.jobs.lookups import Lookups
 from offchainvm.jobs.single_flight import SingleFlight
 from offchainvm.jobs.store import JobStore
 from offchainvm.modules import ModuleCache
+from offchainvm.near.blocks import BlockService
 from offchainvm.near.rpc import Rpc
 from offchainvm.settings import Settings
 
@@ -57,9 +61,31 @@ def rpc(settings: Settings) -> Rpc:
     return Rpc(settings.near_rpc_url, ca_bundle=settings.ca_bundle)
 
 
+def modules_folder(settings: Settings) -> Path:
+    return state_dir(settings) / "modules"
+
+
 def module_cache(settings: Settings) -> ModuleCache:
     share = int(settings.wasm_cache_max_mb * MIB * (1 - _NATIVE_CODE_SHARE))
-    return ModuleCache(state_dir(settings) / "modules", max_bytes=share, coordinator=coordinator(settings))
+    return ModuleCache(modules_folder(settings), max_bytes=share, coordinator=coordinator(settings))
+
+
+def contract_reader(settings: Settings) -> ContractReader:
+    return ContractReader(
+        rpc=rpc(settings),
+        blocks=BlockService(
+            settings.neardata_api_url,
+            api_key=settings.neardata_api_key,
+            requests_per_minute=settings.neardata_requests_per_minute,
+            ca_bundle=settings.ca_bundle,
+        ),
+        contract_id=settings.offchainvm_contract_id,
+        event_standard=settings.event_standard,
+    )
+
+
+def executions(settings: Settings, records: Lookups, chain: ContractReader) -> Executions:
+    return Executions(records=records, modules=module_cache(settings), chain=chain)
 
 
 def executor(settings: Settings) -> Executor:

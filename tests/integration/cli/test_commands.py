@@ -10,8 +10,10 @@ import sys
 from pathlib import Path
 
 from offchainvm.cli import world
+from offchainvm.cli.replay import EXIT_DIFFERS
 from offchainvm.cli.stack import Stack
 from offchainvm.compiler.local import BRANCH
+from offchainvm.jobs.connection import connect
 
 
 def offchainvm(*words: str, env_file: Path) -> subprocess.CompletedProcess[str]:
@@ -46,7 +48,8 @@ def test_doctor_finds_a_running_stack_well_and_names_the_queue_that_nobody_serve
     assert rows["queue compile"]["remedy"] == "Start one: celery -A offchainvm worker -Q compile"
     assert rows["operator role"]["detail"].startswith("operator.devnet is the operator")
     assert "function-call key" in rows["access keys"]["detail"]
-    assert rows["clock"]["detail"] == "agrees with the Coordinator, agrees with the newest block"
+    # The Coordinator tells whole seconds.
+    assert re.fullmatch(r"(agrees with|\d s (ahead of|behind)) the Coordinator, agrees with the newest block", rows["clock"]["detail"])
     assert rows["network"]["detail"].endswith(" is on devnet")
     assert re.match(r"(9999|10000)\.\d{3} NEAR", rows["balance"]["detail"])
     assert re.fullmatch(r"none of \d+ settled jobs met a limit", rows["limits"]["detail"])
@@ -69,3 +72,39 @@ def test_doctor_tells_a_wrong_token_a_wrong_account_and_a_dead_redis_apart(stack
     assert "not client.devnet" in rows["operator role"]["detail"]
     assert "REDIS_URL" in rows["Redis"]["remedy"]
     assert "BROKER_URL" in rows["queue execute"]["remedy"]
+
+
+def test_a_finished_job_is_replayed_and_agrees_until_its_record_says_something_else(stack: Stack, settings_file: Path) -> None:
+    requested = stack.client.request_execution(world.REPOSITORY, BRANCH, world.TARGET, "count me again")
+    stack.client.result(requested.request_id, 60)
+    words = ("jobs", "replay", str(requested.request_id))
+    again = offchainvm(*words, "--json", env_file=settings_file)
+    told = json.loads(again.stdout)
+    assert (again.returncode, told["status"], told["replay"]["agrees"]) == (0, "ok", True), again.stderr
+    assert '"words":3' in told["stdout"]
+    assert {row["name"]: row["agrees"] for row in told["replay"]["compared"]}["module"] is True
+    record, redis = f"ovm:job:{requested.data_id}", connect(stack.redis_url)
+    response = json.loads(str(redis.hget(record, "response"), "ascii"))  # type: ignore[arg-type]
+    response["resources_used"]["instructions"] += 1
+    redis.hset(record, "response", json.dumps(response))
+    differing = offchainvm(*words, env_file=settings_file)
+    assert differing.returncode == EXIT_DIFFERS
+    for text in ("ok", "compared with the record", "DIFFERS", '"words":3'):
+        assert text in differing.stdout
+
+
+def test_a_replay_says_when_the_module_or_the_input_is_gone(stack: Stack, settings_file: Path) -> None:
+    requested = stack.client.request_execution(world.REPOSITORY, BRANCH, world.TARGET, "soon gone")
+    stack.client.result(requested.request_id, 60)
+    record, redis = f"ovm:job:{requested.data_id}", connect(stack.redis_url)
+    words = ("jobs", "replay", requested.data_id)
+    fixed = json.loads(str(redis.hget(record, "fixed"), "utf-8"))  # type: ignore[arg-type]
+    redis.hset(record, "fixed", json.dumps({**fixed, "input": None}))
+    redis.hdel(record, "event")
+    redis.delete(f"ovm:input:{requested.data_id}")
+    without_input = offchainvm(*words, env_file=settings_file)
+    assert (without_input.returncode, "The input of this job is gone" in without_input.stderr) == (1, True), without_input.stderr
+    redis.hset(record, "module", "0" * 64)
+    without_module = offchainvm(*words, env_file=settings_file)
+    assert (without_module.returncode, "The module of this job is gone" in without_module.stderr) == (1, True), without_module.stderr
+    assert "offchainvm build" in without_module.stderr

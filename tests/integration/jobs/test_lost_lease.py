@@ -15,6 +15,7 @@ from offchainvm.answers import failure
 from offchainvm.engine.limits import MIB
 from offchainvm.engine.supervisor import Supervisor
 from offchainvm.errors import JobCode, JobError
+from offchainvm.executions import Executions
 from offchainvm.jobs.record import Stage
 from offchainvm.jobs.store import CancelAnswer
 from offchainvm.tasks import lease, stage
@@ -61,7 +62,7 @@ def test_its_guest_is_ended_at_once_and_the_record_stays_as_it_became(house, tmp
     chain = SimpleNamespace(environment_of=lambda _: {})
     data_id = house.accept(source_key=house.source_key())
     with Supervisor(cache_folder=tmp_path / "native", cache_max_bytes=MIB) as executor:
-        work = ExecuteWork(store=house.store, modules=modules, executor=executor, chain=chain)
+        work = ExecuteWork(executions=Executions(records=house.store, modules=modules, chain=chain), executor=executor, chain=chain)
         runner = StageRunner(stage=Stage.EXECUTE, store=house.store, work=work, owner="w1", hard_limit_seconds=600)
         running = threading.Thread(target=runner.run, args=({"data_ids": [data_id]},))
         running.start()

@@ -9,13 +9,15 @@ from pathlib import Path
 
 import pytest
 
+from offchainvm.contract import ContractReader
 from offchainvm.engine.base import ExecutionResult, Executor
 from offchainvm.engine.limits import Limits
 from offchainvm.errors import ExecutionError, JobCode, JobError, Refused, Status, Unavailable
+from offchainvm.executions import Executions
 from offchainvm.jobs.record import ModuleRecord, ToCompile, ToResolve
 from offchainvm.models import CodeSource
 from offchainvm.modules import CachedModule
-from offchainvm.tasks.execute import ContractReader, ExecuteWork
+from offchainvm.tasks.execute import ExecuteWork
 
 MODULE = CachedModule(path=Path("module.wasm"), sha256="ee" * 32, size=100)
 LIMITS = Limits(instructions=1000, memory_bytes=16 * 2**20, wall_seconds=2.0)
@@ -74,7 +76,9 @@ class Chain:
 @pytest.fixture
 def work_of(store):
     def make(executor=None, modules=None, chain=None):
-        return ExecuteWork(store=store, modules=modules or Modules(), executor=executor or OneResult(), chain=chain or Chain())
+        chain = chain or Chain()
+        executions = Executions(records=store, modules=modules or Modules(), chain=chain)
+        return ExecuteWork(executions=executions, executor=executor or OneResult(), chain=chain)
 
     return make
 
