@@ -33,7 +33,9 @@ _NO_DEPENDENCY = re.compile(
 _NOT_ALLOWED = re.compile(r"transport '[^']*' not allowed")
 _BUILD_SCRIPT = re.compile(r"failed to run custom build command")
 _ERROR_LINE = re.compile(r"^(?:error|fatal)(?:\[E\d+\])?: .+", re.MULTILINE)
-_KILLED = 137
+# SIGXCPU, the kernel's signal for a process that has used up its processor time: as cargo tells it, and as an exit code.
+_PROCESSOR_TIME = re.compile(r"\(signal: 24\b")
+_KILLED, _OUT_OF_PROCESSOR_TIME = 137, 152
 
 
 def of_source(result: PhaseResult, request: BuildRequest) -> BuildError:
@@ -111,6 +113,8 @@ def _of_limits(result: PhaseResult, doing: str, limits: BuildLimits | None) -> B
     if result.out_of_memory:
         allowed = f"{limits.memory_mb} MiB" if limits else "its memory"
         return _error(BuildCode.OUT_OF_MEMORY, f"The build used more than {allowed}.", result)
+    if result.exit_code == _OUT_OF_PROCESSOR_TIME or (result.exit_code and _PROCESSOR_TIME.search(result.log_tail)):
+        return _error(BuildCode.TIMEOUT, f"A process of the build used up its processor time; it was {doing}.", result)
     if result.exit_code and _DISK_FULL.search(result.log_tail):
         allowed = f"{limits.disk_mb} MiB" if limits else "its quota"
         return _error(BuildCode.DISK_FULL, f"The build's files need more than {allowed}.", result)

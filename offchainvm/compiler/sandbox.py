@@ -21,6 +21,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from functools import partial
 from importlib import resources
 from typing import TYPE_CHECKING, Any
@@ -44,6 +45,7 @@ UID = 10001
 FOLDERS = {"conf": "/conf", "net": "/net", "src": "/src", "cargo": "/cargo", "out": "/out", "build": "/build"}
 _GRACE_SECONDS = 60
 _FOLLOWED_LINES = 20_000
+_KILLED = 137
 # Bits of Go's os.FileMode that say: not a regular file.
 _NOT_REGULAR = (1 << 31) | (1 << 27) | (1 << 26) | (1 << 25) | (1 << 24) | (1 << 21) | (1 << 19)
 OnLine = Callable[[str], None]
@@ -74,6 +76,16 @@ class Phase:
     """Host folder mounted read-only at /mirror; empty = none."""
     tmp_mb: int = 256
 
+    @property
+    def inner_seconds(self) -> int:
+        """Deadline of ``timeout`` in the container: a little later than the worker's, for when the worker is gone."""
+        return math.ceil(self.timeout_seconds) + 10
+
+    @property
+    def processor_seconds(self) -> int:
+        """Processor time of each process: what computes without end is ended by the kernel."""
+        return math.ceil(self.timeout_seconds * max(self.cpus, 1)) + _GRACE_SECONDS
+
 
 @dataclass(frozen=True)
 class PhaseResult:
@@ -83,7 +95,7 @@ class PhaseResult:
     out_of_memory: bool
     log_tail: str
     stopped: str = ""
-    """``timeout`` or ``no_output`` when the worker ended it."""
+    """``timeout`` or ``no_output`` when it had to be ended, by whichever of the deadlines."""
 
 
 class Sandbox:
@@ -191,23 +203,34 @@ class Sandbox:
             Cancelled: the build is not wanted any more.
         """
         script = (resources.files("offchainvm.compiler") / "scripts" / phase.script).read_text()
-        # Inner deadline: a little later than the worker's, for when the worker is gone.
-        command = ["timeout", "-s", "KILL", str(math.ceil(phase.timeout_seconds) + 10), "sh", "-c", script, phase.script, *phase.arguments]
+        command = ["timeout", "-s", "KILL", str(phase.inner_seconds), "sh", "-c", script, phase.script, *phase.arguments]
+        deadline = time.monotonic() + phase.timeout_seconds
         with engine.translated():
             container = self._create(phase, command)
             try:
-                container.start()
-                with self._cancellation.stopping(lambda: _kill(container)), _Follower(container, on_line) as follower:
-                    stopped = _wait(container, phase, follower)
-                    if stopped:
-                        _kill(container)
-                state = self._client.api.inspect_container(str(container.id))["State"]
-                # Following may lose lines when the engine rotates the log: the end is read again.
-                untrusted_tail: bytes = container.logs(tail=400)
+                result = self._watch(container, phase, on_line, deadline)
+            except docker.errors.NotFound:
+                # Too late, so that the reaper has removed it while this process was frozen.
+                if time.monotonic() < deadline:
+                    raise
+                result = PhaseResult(_KILLED, out_of_memory=False, log_tail="", stopped="timeout")
             finally:
                 # What resists is removed with the whole sandbox: it must not cost the result.
                 reaper.gone(partial(container.remove, force=True, v=True))
         self._stop_if_unwanted(f"in its phase {phase.name}")
+        return result
+
+    def _watch(self, container: Container, phase: Phase, on_line: OnLine, deadline: float) -> PhaseResult:
+        container.start()
+        with self._cancellation.stopping(lambda: _kill(container)), _Follower(container, on_line) as follower:
+            stopped = _wait(container, deadline, phase.idle_seconds, follower)
+            if stopped:
+                _kill(container)
+        state = self._client.api.inspect_container(str(container.id))["State"]
+        # Following may lose lines when the engine rotates the log: the end is read again.
+        untrusted_tail: bytes = container.logs(tail=400)
+        if _ran_seconds(state) > phase.timeout_seconds + 1:
+            stopped = "timeout"
         return PhaseResult(int(state["ExitCode"]), bool(state["OOMKilled"]), logtext.clean_text(untrusted_tail), stopped)
 
     def _stop_if_unwanted(self, where: str) -> None:
@@ -250,7 +273,6 @@ def volume_options(size_mb: int) -> dict[str, str]:
 
 def container_options(phase: Phase, *, log_bytes: int, runtime: str = "") -> dict[str, Any]:
     """Every flag of a build container, each with its reason."""
-    cpu_seconds = math.ceil(phase.timeout_seconds * max(phase.cpus, 1)) + _GRACE_SECONDS
     return {
         "user": f"{UID}:{UID}",  # no root, not even without capabilities
         "cap_drop": ["ALL"],
@@ -268,7 +290,8 @@ def container_options(phase: Phase, *, log_bytes: int, runtime: str = "") -> dic
         "ulimits": [
             Ulimit(name="nofile", soft=1024, hard=1024),
             Ulimit(name="core", soft=0, hard=0),
-            Ulimit(name="cpu", soft=cpu_seconds, hard=cpu_seconds),
+            # The first is a signal by a name of its own, the second cannot be ignored.
+            Ulimit(name="cpu", soft=phase.processor_seconds, hard=phase.processor_seconds + 1),
             Ulimit(name="fsize", soft=4 * 2**30, hard=4 * 2**30),
         ],
         "tmpfs": {"/tmp": f"size={phase.tmp_mb}m,nr_inodes=65536,mode=1777,nosuid,nodev,noexec"},  # noqa: S108
@@ -323,14 +346,16 @@ class _Follower:
             self._on_line(lines.popleft())
 
 
-def _wait(container: Container, phase: Phase, follower: _Follower) -> str:
+def _wait(container: Container, deadline: float, idle_seconds: float, follower: _Follower) -> str:
     """Wait for the end; what the worker has to end it for, else an empty string."""
-    deadline = time.monotonic() + phase.timeout_seconds
+    silent = False
     while True:
         now = time.monotonic()
         if now >= deadline:
             return "timeout"
-        if not follower.flooded and now - follower.last_output_at > phase.idle_seconds:
+        # Twice in a row: who was frozen has yet to read what was printed meanwhile.
+        was_silent, silent = silent, not follower.flooded and now - follower.last_output_at > idle_seconds
+        if silent and was_silent:
             return "no_output"
         try:
             container.wait(timeout=max(0.05, min(1.0, deadline - now)))
@@ -339,6 +364,12 @@ def _wait(container: Container, phase: Phase, follower: _Follower) -> str:
             container.reload()
         else:
             return ""
+
+
+def _ran_seconds(state: Mapping[str, Any]) -> float:
+    """How long a container ran by the engine's clock, less than a second wrong: that clock goes on where this process is frozen."""
+    started, finished = (datetime.fromisoformat(state[name][:19]) for name in ("StartedAt", "FinishedAt"))
+    return (finished - started).total_seconds()
 
 
 def _kill(container: Container) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import builder as builder_support
 import pytest
+from build_worker import BuildWorker, Order
 from left_behind import left_behind
 
 from offchainvm.compiler.base import BuildEvent, BuildRequest, BuiltModule, ignore_event
@@ -71,6 +72,17 @@ def builder(state_dir: Path, owner: str, mirror: Path) -> Iterator[SandboxBuilde
     image_name = load_only(["builder_image"]).builder_image
     with SandboxBuilder(image=image_name, state_dir=state_dir, owner=owner, mirror_url=f"file://{mirror}") as made:
         yield made
+
+
+@pytest.fixture
+def start_worker(client: DockerClient, state_dir: Path, owner: str, mirror: Path) -> Callable[..., BuildWorker]:
+    """Build a commit of ``someone/guest`` in another process, with deadlines of its own."""
+
+    def start(commit_sha: str, **deadlines: int) -> BuildWorker:
+        image_name = load_only(["builder_image"]).builder_image
+        return BuildWorker(client, Order(image_name, str(state_dir), owner, f"file://{mirror}", commit_sha, **deadlines))
+
+    return start
 
 
 @pytest.fixture

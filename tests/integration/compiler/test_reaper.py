@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
-import subprocess
-import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -13,11 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from build_worker import BuildWorker
 
 from offchainvm.cli import main
 from offchainvm.compiler import reaper, sandbox
 from offchainvm.compiler.build import SandboxBuilder
-from offchainvm.settings import load_only
 
 if TYPE_CHECKING:
     from docker.client import DockerClient
@@ -116,32 +113,13 @@ def wait_until(holds: Callable[[], bool]) -> None:
 
 
 def test_a_killed_worker_leaves_what_its_successor_removes(
-    client: DockerClient, builder: SandboxBuilder, publish: Callable[..., str], mirror: Path, owner: str
+    client: DockerClient, builder: SandboxBuilder, publish: Callable[..., str], owner: str, start_worker: Callable[..., BuildWorker]
 ) -> None:
     commit_sha = publish({"build.rs": "fn main() { loop { std::thread::sleep(std::time::Duration::from_secs(1)) } }"})
-    program = """
-import sys
-from pathlib import Path
-from offchainvm.compiler import BuildRequest, parse_source
-from offchainvm.compiler.build import SandboxBuilder
-from offchainvm.models import CodeSource
-image, state_dir, owner, mirror, commit = sys.argv[1:]
-source = parse_source(CodeSource(repo="someone/guest", commit=commit, build_target="wasm32-unknown-unknown"), mirror_url=mirror)
-builder = SandboxBuilder(image=image, state_dir=Path(state_dir), owner=owner, mirror_url=mirror)
-builder.build(BuildRequest(source, commit))
-"""
-    image_name = load_only(["builder_image"]).builder_image
-    arguments = [image_name, str(mirror.parent / "state"), owner, f"file://{mirror}", commit_sha]
-    worker = subprocess.Popen([sys.executable, "-c", program, *arguments], start_new_session=True)
-    filters = {"label": f"{reaper.LABEL_OWNER}={owner}"}
-    try:
-        while not any(str(container.name).endswith("-compile") for container in client.containers.list(filters=filters)):
-            assert worker.poll() is None
-            time.sleep(0.1)
-    finally:
-        os.killpg(worker.pid, signal.SIGKILL)
-        worker.wait()
+    with start_worker(commit_sha) as worker:
+        worker.wait_until_it_compiles()
 
+    filters = {"label": f"{reaper.LABEL_OWNER}={owner}"}
     assert client.volumes.list(filters=filters)
     builder.check()  # as a worker does at its start
     assert not client.volumes.list(filters=filters)

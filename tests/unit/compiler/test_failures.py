@@ -73,6 +73,8 @@ def test_of_dependencies(log: str, of_lock: str, of_fetch: str, of_fetch_with_gi
         (result('Os { code: 11, message: "Resource temporarily unavailable" }'), "too_many_processes"),
         (result(exit_code=0, out_of_memory=True), "out_of_memory"),
         (result("No space left on device", out_of_memory=True), "out_of_memory"),
+        (result("process didn't exit successfully: `build-script-build` (signal: 24)"), "timeout"),
+        (result(exit_code=152), "timeout"),
         (result(exit_code=137), "killed_by_build"),
         (result(exit_code=137, stopped="timeout"), "timeout"),
         (result(exit_code=137, stopped="no_output"), "no_output"),
