@@ -1,6 +1,7 @@
 """The watch over one contract's events, as Redis knows it: who has it, and how far the chain was read.
 
-Keys: ``ovm:monitor:CONTRACT:active`` the holder and a random part, for a few seconds; ``…:cursor`` JSON of ``Cursor``.
+Keys: ``ovm:monitor:CONTRACT:active`` the holder and a random part, for a few seconds; ``…:cursor`` JSON of ``Cursor``, without its
+time, which an earlier release would not read past; ``…:made`` the height of its block, and that time.
 """
 
 from __future__ import annotations
@@ -87,7 +88,7 @@ class Watch:
 
     def __init__(self, redis: Redis, contract_id: str, *, holder: str) -> None:
         self._redis: Any = redis
-        self._active, self._place = _keys(contract_id)
+        self._active, self._place, self._made = _keys(contract_id)
         self._lock = Lock(redis, self._active, timeout=LEASE_SECONDS, blocking=False, thread_local=False)
         self._move_cursor = self._redis.register_script(_MOVE_CURSOR.read_text())
         self._holder = holder
@@ -118,9 +119,9 @@ class Watch:
             Unavailable: Redis is away.
         """
         with reaching_redis():
-            stored = self._redis.get(self._place)
-        self._stored = "" if stored is None else text(stored)
-        return _parsed(self._stored) if self._stored else None
+            stored, made = map(_text, self._redis.mget(self._place, self._made))
+        self._stored = stored
+        return _parsed(stored, made)
 
     def move(self, cursor: Cursor) -> bool:
         """Store ``cursor``, if the watch is ours still, and Redis has the cursor that was read or stored last.
@@ -131,9 +132,10 @@ class Watch:
         Raises:
             Unavailable: Redis is away; the cursor may have moved.
         """
-        moved = json.dumps(asdict(cursor))
+        moved, made = _written(cursor)
+        keys = [self._place, self._active, self._made]
         with reaching_redis():
-            done = self._move_cursor(keys=[self._place, self._active], args=[self._stored, moved, self._token, milliseconds(LEASE_SECONDS)])
+            done = self._move_cursor(keys=keys, args=[self._stored, moved, self._token, milliseconds(LEASE_SECONDS), made])
         if done:
             self._stored = moved
         return bool(done)
@@ -163,17 +165,31 @@ def look_at_watch(redis: Redis, contract_id: str) -> tuple[str, Cursor | None]:
     Raises:
         Unavailable: Redis is away.
     """
+    client: Any = redis
     with reaching_redis():
-        active, place = (redis.get(name) for name in _keys(contract_id))
-    token = text(active) if isinstance(active, bytes | str) else ""
-    return token.rpartition(" ")[0], _parsed(text(place)) if isinstance(place, bytes | str) else None
+        active, place, made = map(_text, client.mget(*_keys(contract_id)))
+    return active.rpartition(" ")[0], _parsed(place, made)
 
 
-def _keys(contract_id: str) -> tuple[str, str]:
-    return key("monitor", contract_id, "active"), key("monitor", contract_id, "cursor")
+def _keys(contract_id: str) -> tuple[str, str, str]:
+    active, place, made = (key("monitor", contract_id, name) for name in ("active", "cursor", "made"))
+    return active, place, made
 
 
-def _parsed(stored: str) -> Cursor:
-    """A newer release may know of more."""
+def _text(stored: bytes | str | None) -> str:
+    return "" if stored is None else text(stored)
+
+
+def _written(cursor: Cursor) -> tuple[str, str]:
+    values = asdict(cursor)
+    return json.dumps({name: value for name, value in values.items() if name != "block_at"}), f"{cursor.block_height} {cursor.block_at}"
+
+
+def _parsed(stored: str, made: str) -> Cursor | None:
+    """A newer release may know of more; an earlier one moves the cursor without a word of the time."""
+    if not stored:
+        return None
     known = {field.name for field in fields(Cursor)}
-    return Cursor(**{name: value for name, value in json.loads(stored).items() if name in known})
+    cursor = Cursor(**{name: value for name, value in json.loads(stored).items() if name in known})
+    height, _, at = made.partition(" ")
+    return replace(cursor, block_at=float(at)) if height == str(cursor.block_height) else cursor

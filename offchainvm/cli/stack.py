@@ -55,6 +55,8 @@ class StackOptions:
     """More arguments of ``python -m offchainvm.devnet chain``."""
     worker_arguments: Mapping[str, Sequence[str]] = field(default_factory=dict)
     """Arguments of ``celery worker`` by role, instead of the default pool."""
+    releases: Mapping[str, Path] = field(default_factory=dict)
+    """By a process' name (``execute``, ``execute-2``): the folder with the code of another release that it runs, instead of this one's."""
     redis_persistence: bool = False
     """Append-only file, synced every second."""
 
@@ -129,7 +131,7 @@ class Stack:
         (self._folder / "logs").mkdir(parents=True, exist_ok=True)
         try:
             self._start_services()
-            self._start_roles()
+            self.add(*self.options.roles)
         except BaseException:
             self.stop()
             raise
@@ -177,13 +179,16 @@ class Stack:
         process.start()
         process.wait_ready(READY_SECONDS)
 
-    def add(self, role: str) -> str:
-        """One more process of a role, ready; its name."""
-        process = self._role_process(role)
-        self._forget_liveness(process.name)
-        process.start()
-        process.wait_ready(READY_SECONDS)
-        return process.name
+    def add(self, *roles: str) -> list[str]:
+        """One more process of each role, ready; their names."""
+        added = [self._role_process(role) for role in roles]
+        for process in added:
+            self._forget_liveness(process.name)
+            process.start()
+        for process in added:
+            process.wait_ready(READY_SECONDS)
+            self._say(f"{process.name:<12} process {process.pid}")
+        return [process.name for process in added]
 
     def log_of(self, name: str) -> str:
         """All that a process has logged."""
@@ -213,14 +218,6 @@ class Stack:
         self._add_process(name, command, environment=clean_environment({}), ready=lambda process: "\n" in process.output())
         self.processes[name].start()
 
-    def _start_roles(self) -> None:
-        started = [self._role_process(role) for role in self.options.roles]
-        for process in started:
-            process.start()
-        for process in started:
-            process.wait_ready(READY_SECONDS)
-            self._say(f"{process.name:<12} process {process.pid}")
-
     def _role_process(self, role: str) -> ManagedProcess:
         count = sum(name == role or name.startswith(f"{role}-") for name in self.processes) + 1
         name = role if count == 1 else f"{role}-{count}"
@@ -230,8 +227,9 @@ class Stack:
         self._facts[name] = {"health": f"http://127.0.0.1:{port}"}
         own = {"WORKER_ID": self.worker_id(name), "METRICS_PORT": str(port)}
         settings = {**self.settings_for(Role(role), name=name), **own}
+        code = {"PYTHONPATH": str(self.options.releases[name])} if name in self.options.releases else {}
         live = {"OFFCHAINVM_LIVE_DIR": str(self._live_folder(name))}
-        environment = clean_environment({**settings, **live}, builds=role == "compile")
+        environment = clean_environment({**settings, **live, **code}, builds=role == "compile")
         return self._add_process(name, self._command(role), environment=environment, ready=self._tells_that_it_lives)
 
     def health_url(self, name: str) -> str:

@@ -31,9 +31,9 @@ def ran(stack: Stack) -> tuple[Requested, Requested]:
 @pytest.fixture(scope="module")
 def pages(stack: Stack) -> Iterator[dict[str, str]]:
     """Both pages, by their names."""
-    names = {role: stack.add(role) for role in ("web", "flower")}
-    yield {role: stack.page_url(name) for role, name in names.items()}
-    for name in names.values():
+    names = stack.add("web", "flower")
+    yield {name: stack.page_url(name) for name in names}
+    for name in names:
         stack.processes.pop(name).stop(15)
 
 

@@ -70,7 +70,7 @@ def test_redis_and_the_services_keep_their_places_over_a_restart(stack: Stack) -
 
 
 def test_a_second_worker_of_a_role_has_a_name_of_its_own(stack: Stack) -> None:
-    assert stack.add("execute") == "execute-2"
+    assert stack.add("execute") == ["execute-2"]
     assert stack.processes["execute-2"].running
     stack.processes.pop("execute-2").stop(15)
 
