@@ -10,7 +10,6 @@ import functools
 import json
 import random
 import socket
-import ssl
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -26,6 +25,7 @@ from requests.adapters import HTTPAdapter
 from urllib3.connection import HTTPConnection
 
 from offchainvm import metrics
+from offchainvm.authorities import TlsAdapter, tls_context
 from offchainvm.errors import Refused, TooLarge, Unauthorized, Unavailable
 from offchainvm.logs import get_logger
 from offchainvm.models import ExecutionReport, NewTask
@@ -110,14 +110,14 @@ class Coordinator:
         self._base_url = base_url.rstrip("/")
         self._token = token
         self._worker_id = worker_id
-        context = _tls(ca_bundle)
+        context = tls_context(ca_bundle)
         # Redirects are not followed: they would carry the token elsewhere.
         self._pool = urllib3.PoolManager(
             maxsize=pool_size, retries=False, ssl_context=context, socket_options=_KEEPALIVE, timeout=_timeout(READ_SECONDS)
         )
         self._session = requests.Session()
         self._session.trust_env = False
-        self._session.mount("https://", _TlsAdapter(context, pool_size))
+        self._session.mount("https://", TlsAdapter(context, pool_maxsize=pool_size))
         self._session.mount("http://", HTTPAdapter(pool_maxsize=pool_size))
 
     def __repr__(self) -> str:
@@ -247,24 +247,6 @@ class Coordinator:
             f"The Coordinator does not answer at {self._base_url} ({_reason(error)}).",
             remedy="Check API_BASE_URL, and that the Coordinator runs and can be reached from here.",
         )
-
-
-class _TlsAdapter(HTTPAdapter):
-    """A pool of ``requests`` with our own certificate authorities."""
-
-    def __init__(self, context: ssl.SSLContext, pool_size: int) -> None:
-        self._context = context
-        super().__init__(pool_maxsize=pool_size)
-
-    def init_poolmanager(self, *args: Any, **options: Any) -> None:
-        super().init_poolmanager(*args, **options, ssl_context=self._context)
-
-
-def _tls(ca_bundle: Path | None) -> ssl.SSLContext:
-    context = ssl.create_default_context()
-    if ca_bundle is not None:
-        context.load_verify_locations(cafile=str(ca_bundle))
-    return context
 
 
 def _timeout(read_seconds: float) -> urllib3.Timeout:

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from offchainvm import authorities
 from offchainvm.cancellation import Cancellation
 from offchainvm.compiler import crates, engine, image, reaper, sandbox
 from offchainvm.compiler.base import Builder, BuildEvent, BuildRequest, BuiltModule, OnEvent, ignore_event
@@ -39,7 +40,7 @@ class SandboxBuilder(Builder):
         crates_mirror_url: sparse index that replaces that of the Rust package registry.
         crate_cache_mb: most MiB of crate files that are kept in ``state_dir`` for later builds.
         network: the engine's network that the networked phases join.
-        ca_bundle: certificate authorities for the networked phases; None = those that this host trusts.
+        ca_bundle: file of certificate authorities that the networked phases trust besides those of this host.
         verify: ``warn`` and ``require`` build everything twice; ``require`` refuses what comes out differently.
     """
 
@@ -61,7 +62,7 @@ class SandboxBuilder(Builder):
         self._state_dir = state_dir
         self._owner = owner
         self._runtime = runtime
-        self._network = Network(mirror_url.rstrip("/"), crates_mirror_url, ca_bundle, network)
+        self._network = Network(mirror_url.rstrip("/"), crates_mirror_url, authorities.pem(ca_bundle), network)
         cache = CrateCache(state_dir.expanduser() / crates.FOLDER, max_bytes=crate_cache_mb * 2**20)
         self._registry = Registry(crates_mirror_url, cache=cache, ca_bundle=ca_bundle)
         self._verify: Verify = verify

@@ -17,12 +17,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import requests
-from requests.adapters import HTTPAdapter
 from urllib3.exceptions import HTTPError
 from urllib3.util import Retry
 
 from offchainvm import disk
-from offchainvm.compiler.git import host_ca_file
+from offchainvm.authorities import TlsAdapter, tls_context
+from offchainvm.compiler.git import not_trusted
 from offchainvm.compiler.lockfile import Crate
 from offchainvm.compiler.project import CRATES_IO
 from offchainvm.errors import BuildCode, BuildError
@@ -89,13 +89,13 @@ class Registry:
 
     Args:
         index_url: its sparse index; a login may stand in it.
-        ca_bundle: certificate authorities; None = those that this host trusts. Proxies come from the environment.
+        ca_bundle: file of certificate authorities to trust besides those of this host. Proxies come from the environment.
     """
 
     def __init__(self, index_url: str, *, cache: CrateCache, ca_bundle: Path | None = None) -> None:
         self._index_url = f"{(index_url or _INDEX).removeprefix('sparse+').rstrip('/')}/"
         self._cache = cache
-        self._verify = str(host_ca_file(ca_bundle) or "") or True
+        self._tls = tls_context(ca_bundle)
 
     def fetch(self, crates: Sequence[Crate], allowance: Allowance) -> Iterator[tuple[Crate, bytes]]:
         """The files of ``crates`` in their order, a few downloaded at once.
@@ -107,8 +107,8 @@ class Registry:
         with requests.Session() as session, ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="crates") as pool:
             retry = Retry(total=2, backoff_factor=0.2, status_forcelist=(429, 500, 502, 503, 504), raise_on_status=False)
             for scheme in ("http://", "https://"):
-                session.mount(scheme, HTTPAdapter(pool_maxsize=_AT_ONCE, max_retries=retry))
-            download = _Download(session, self._index_url, self._verify, self._cache, allowance)
+                session.mount(scheme, TlsAdapter(self._tls, pool_maxsize=_AT_ONCE, max_retries=retry))
+            download = _Download(session, self._index_url, self._cache, allowance)
             # In handfuls: a lock file may name hundreds, and their bytes are held until they are taken.
             for start in range(0, len(crates), _AT_ONCE):
                 handful = crates[start : start + _AT_ONCE]
@@ -118,9 +118,8 @@ class Registry:
 class _Download:
     """The downloads of one build, within one allowance."""
 
-    def __init__(self, session: requests.Session, index_url: str, verify: str | bool, cache: CrateCache, allowance: Allowance) -> None:
-        self._session, self._index_url, self._verify, self._cache = session, index_url, verify, cache
-        self._allowance = allowance
+    def __init__(self, session: requests.Session, index_url: str, cache: CrateCache, allowance: Allowance) -> None:
+        self._session, self._index_url, self._cache, self._allowance = session, index_url, cache, allowance
         self._left_bytes = allowance.bytes
         self._template = ""
         self._template_lock, self._bytes_lock = threading.Lock(), threading.Lock()
@@ -166,7 +165,7 @@ class _Download:
         body = bytearray()
         try:
             self._check_time()
-            with self._session.get(url, headers=headers, stream=True, timeout=_SILENCE_SECONDS, verify=self._verify) as response:
+            with self._session.get(url, headers=headers, stream=True, timeout=_SILENCE_SECONDS) as response:
                 if may_be_absent and response.status_code in _ABSENT:
                     raise _not_found(f"The registry does not have {what} ({response.status_code}).")
                 if response.status_code != 200:
@@ -178,6 +177,10 @@ class _Download:
                     body += chunk
                     if limit_bytes is not None and len(body) > limit_bytes:
                         raise _network(f"{what} is over {limit_bytes} bytes")
+        except requests.exceptions.SSLError as error:
+            # The whole text would hold the address.
+            reason = getattr(error.args[0], "reason", "") if error.args else ""
+            raise not_trusted("the registry of crates", log_tail=str(reason)) from error
         except (requests.RequestException, HTTPError, OSError) as error:
             raise _network(f"{what} could not be read ({type(error).__name__})") from error
         return bytes(body)

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import re
 
+from offchainvm.authorities import not_accepted
 from offchainvm.compiler.base import BuildRequest
+from offchainvm.compiler.git import not_trusted
 from offchainvm.compiler.limits import BuildLimits
 from offchainvm.compiler.sandbox import PhaseResult
 from offchainvm.errors import BuildCode, BuildError
@@ -50,6 +52,8 @@ def of_source(result: PhaseResult, request: BuildRequest) -> BuildError:
         return _error(BuildCode.COMMIT_NOT_FOUND, f"The repository {name} has no commit {request.commit_sha}.", result)
     if _NO_REPOSITORY.search(result.log_tail):
         return _error(BuildCode.REPO_NOT_FOUND, f"The repository {name} does not exist, or is private.", result)
+    if not_accepted(result.log_tail):
+        return not_trusted(f"the host of the repository {name}", log_tail=result.log_tail)
     by_step = {
         31: (BuildCode.FETCH_NETWORK, f"The repository {name} cannot be fetched: {_reason(result)}"),
         33: (BuildCode.REPO_TOO_LARGE, f"The files of {name} do not fit into {request.limits.source_mb} MiB."),
@@ -81,6 +85,8 @@ def of_fetch(result: PhaseResult, *, with_git: bool) -> BuildError:
 
 
 def _of_resolver(result: PhaseResult) -> BuildError:
+    if not_accepted(result.log_tail):
+        return not_trusted("the host of a dependency, or of its index,", log_tail=result.log_tail)
     table = (
         (_NOT_ALLOWED, BuildCode.UNSUPPORTED_SOURCE, "A dependency comes from a place that is not allowed"),
         (_NETWORK, BuildCode.FETCH_NETWORK, "Dependencies cannot be fetched"),

@@ -11,12 +11,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from offchainvm.authorities import not_accepted
 from offchainvm.errors import BuildCode, BuildError, Unavailable
 
 PROXY_VARIABLES = ("http_proxy", "https_proxy", "no_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY")
-_CA_VARIABLES = ("GIT_SSL_CAINFO", "SSL_CERT_FILE", "CURL_CA_BUNDLE", "REQUESTS_CA_BUNDLE")
 GITHUB = "https://github.com/"
 _OUTPUT_LIMIT_BYTES = 1024 * 1024
+_TRUST = "Put the certificate of its authority into the file that CA_BUNDLE names, and restart the worker."
 # A missing and a private repository look the same: the host asks for a login.
 _NOT_FOUND = re.compile(
     r"not found|could not read (?:Username|Password)|Authentication failed|does not exist|does not appear to be|no such", re.IGNORECASE
@@ -24,8 +25,11 @@ _NOT_FOUND = re.compile(
 _REF_LINE = re.compile(rb"([0-9a-f]{40})\t(\S+)")
 
 
-def ls_remote(url: str, refs: Sequence[str], *, timeout_seconds: float, ca_bundle: Path | None = None) -> dict[str, str]:
+def ls_remote(url: str, refs: Sequence[str], *, timeout_seconds: float, ca_pem: bytes = b"") -> dict[str, str]:
     """Names and SHAs of those of ``refs`` (full names) that the repository at ``url`` has.
+
+    Args:
+        ca_pem: the certificate authorities to trust; empty = git's own.
 
     Raises:
         BuildError: ``repo_not_found``, ``fetch_network``.
@@ -35,10 +39,11 @@ def ls_remote(url: str, refs: Sequence[str], *, timeout_seconds: float, ca_bundl
     with tempfile.TemporaryDirectory(prefix="offchainvm-git-") as folder, tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
         home = Path(folder)
         (home / "gitconfig").write_text(git_config(url.rsplit("/", 2)[0]))
+        (home / "ca.crt").write_bytes(ca_pem)
         code = _run(
             ["git", "ls-remote", "--", url, *refs],
             cwd=home,
-            env=_environment(home, url, ca_bundle),
+            env={**_environment(home, url), **({"GIT_SSL_CAINFO": str(home / "ca.crt")} if ca_pem else {})},
             files=(out, err),
             timeout_seconds=timeout_seconds,
         )
@@ -73,20 +78,12 @@ def scheme_of(url: str) -> str:
     return urlsplit(url).scheme
 
 
-def host_ca_file(ca_bundle: Path | None) -> Path | None:
-    """The certificate authorities that this host trusts: the setting, the usual variables, else the system's file."""
-    named = [str(ca_bundle)] if ca_bundle else [os.environ.get(name, "") for name in _CA_VARIABLES]
-    usual = ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem"]
-    return next((Path(name) for name in [*named, *usual] if name and Path(name).is_file()), None)
-
-
 def proxy_environment() -> dict[str, str]:
     """This host's proxy variables, for what may use the network."""
     return {name: os.environ[name] for name in PROXY_VARIABLES if os.environ.get(name)}
 
 
-def _environment(home: Path, url: str, ca_bundle: Path | None) -> dict[str, str]:
-    ca_file = host_ca_file(ca_bundle)
+def _environment(home: Path, url: str) -> dict[str, str]:
     return {
         "PATH": os.environ.get("PATH", os.defpath),
         "HOME": str(home),
@@ -98,7 +95,6 @@ def _environment(home: Path, url: str, ca_bundle: Path | None) -> dict[str, str]
         "GIT_SSH_COMMAND": "false",
         "GIT_ALLOW_PROTOCOL": scheme_of(url),
         "GIT_CEILING_DIRECTORIES": str(home.parent),
-        **({"GIT_SSL_CAINFO": str(ca_file)} if ca_file else {}),
         **proxy_environment(),
     }
 
@@ -135,9 +131,16 @@ def _failure(url: str, untrusted_error: str) -> BuildError:
     name = "/".join(urlsplit(url).path.removesuffix(".git").split("/")[-2:])
     if _NOT_FOUND.search(untrusted_error):
         return BuildError(BuildCode.REPO_NOT_FOUND, f"The repository {name} does not exist, or is private.")
-    return BuildError(
-        BuildCode.FETCH_NETWORK, f"The host of the repository {name} cannot be reached.", log_tail=sentence_of(untrusted_error)
-    )
+    log_tail = sentence_of(untrusted_error)
+    if not_accepted(untrusted_error):
+        return not_trusted(f"the host of the repository {name}", log_tail=log_tail)
+    return BuildError(BuildCode.FETCH_NETWORK, f"The host of the repository {name} cannot be reached.", log_tail=log_tail)
+
+
+def not_trusted(who: str, *, log_tail: str = "") -> BuildError:
+    """For a server whose certificate no authority that we trust has signed."""
+    sentence = f"The certificate of {who} is not one that this worker trusts (CA_BUNDLE)."
+    return BuildError(BuildCode.FETCH_NETWORK, sentence, log_tail=log_tail, remedy=_TRUST)
 
 
 def sentence_of(untrusted_error: str) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from urllib.parse import urlsplit
 
 from offchainvm.compiler import git
@@ -21,8 +20,8 @@ class Network:
     """Base that replaces GitHub, for the repository and its git dependencies; empty = GitHub itself."""
     crates_mirror_url: str = ""
     """Sparse index that replaces that of the Rust package registry; empty = the registry itself."""
-    ca_bundle: Path | None = None
-    """Certificate authorities; None = those that this host trusts."""
+    ca_pem: bytes = b""
+    """Certificate authorities to trust, in PEM format; empty = those of the builder image."""
     name: str = "bridge"
     """The engine's network that the phases join."""
 
@@ -42,13 +41,12 @@ class Network:
 
     def files(self) -> dict[str, bytes]:
         """The files in ``/net``."""
-        ca_file = git.host_ca_file(self.ca_bundle)
         files = {"gitconfig": git.git_config(self._base).encode(), "cargo.toml": self._cargo_config().encode()}
-        return {**files, "ca.crt": ca_file.read_bytes()} if ca_file else files
+        return {**files, "ca.crt": self.ca_pem} if self.ca_pem else files
 
     def environment(self) -> dict[str, str]:
         """The variables of the phases with a network."""
-        names = ("CARGO_HTTP_CAINFO", "GIT_SSL_CAINFO", "SSL_CERT_FILE") if git.host_ca_file(self.ca_bundle) else ()
+        names = ("CARGO_HTTP_CAINFO", "GIT_SSL_CAINFO", "SSL_CERT_FILE") if self.ca_pem else ()
         return {
             "LC_ALL": "C.UTF-8",
             "GIT_CONFIG_NOSYSTEM": "1",

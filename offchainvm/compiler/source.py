@@ -13,6 +13,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from offchainvm import authorities
 from offchainvm.compiler import git
 from offchainvm.errors import BuildCode, BuildError
 from offchainvm.models import CodeSource
@@ -106,7 +107,7 @@ class Resolver:
         self._mirror_url = mirror_url
         self._cache_seconds = cache_seconds
         self._timeout_seconds = timeout_seconds
-        self._ca_bundle = ca_bundle
+        self._ca_pem = authorities.pem(ca_bundle)
         self._known: dict[tuple[str, str], tuple[float, str]] = {}
         self._lock = threading.Lock()
 
@@ -138,7 +139,7 @@ class Resolver:
         wanted = [f"refs/heads/{ref}", f"refs/tags/{ref}^{{}}", f"refs/tags/{ref}"]
         if ref == "HEAD" or ref.startswith("refs/"):
             wanted = [f"{ref}^{{}}", ref]
-        refs = git.ls_remote(url, wanted, timeout_seconds=self._timeout_seconds, ca_bundle=self._ca_bundle)
+        refs = git.ls_remote(url, wanted, timeout_seconds=self._timeout_seconds, ca_pem=self._ca_pem)
         for name in wanted:
             if is_full_sha(refs.get(name, "")):
                 return refs[name]

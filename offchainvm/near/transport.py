@@ -17,6 +17,7 @@ import urllib3
 from urllib3.exceptions import HTTPError
 
 from offchainvm import metrics
+from offchainvm.authorities import tls_context
 from offchainvm.near.rpc_answers import RpcRefused, RpcTimeout, RpcUnavailable, error_of
 
 _JSON = {"Content-Type": "application/json"}
@@ -37,7 +38,7 @@ class Pool:
             maxsize=connections,
             timeout=urllib3.Timeout(connect=connect_seconds, read=read_seconds),
             retries=False,
-            ca_certs=None if ca_bundle is None else str(ca_bundle),
+            ssl_context=tls_context(ca_bundle),
         )
 
     def get(self, url: str) -> urllib3.BaseHTTPResponse:

@@ -10,6 +10,8 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 
+from offchainvm.authorities import check_file
+
 
 class Role(str, Enum):
     """What a process does; one process may serve several roles."""
@@ -97,6 +99,7 @@ def _expand_home(value: Path) -> Path:
 Url = Annotated[str, BeforeValidator(_base_url)]
 Account = Annotated[str, BeforeValidator(_account)]
 Folder = Annotated[Path, AfterValidator(_expand_home)]
+Certificates = Annotated[Folder, AfterValidator(check_file)]
 Urls = Annotated[tuple[Url, ...], BeforeValidator(comma_list)]
 Patterns = Annotated[tuple[Annotated[str, AfterValidator(_pattern)], ...], BeforeValidator(comma_list)]
 Secrets = Annotated[tuple[SecretStr, ...], BeforeValidator(_secret_list)]

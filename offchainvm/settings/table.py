@@ -10,7 +10,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, SecretStr
 from pydantic.fields import FieldInfo
 
 from offchainvm.models import ResourceLimits
-from offchainvm.settings.fields import Account, Folder, Patterns, Role, Secrets, SettingInfo, Url, Urls, lower, setting
+from offchainvm.settings.fields import Account, Certificates, Folder, Patterns, Role, Secrets, SettingInfo, Url, Urls, lower, setting
 
 B, M, C, E, R, D, W = Role
 
@@ -56,8 +56,8 @@ class Settings(BaseModel):
     metrics_port: int = setting(0, "Port of the health and metrics server of this process; 0 = none.", ge=0, le=65535)
     task_events: bool = setting(False, "Send Celery's task events: Flower wants them, they cost a quarter of the throughput.")
     job_retention_hours: int = setting(72, "How long the record of a settled job is kept.", unit="hours", roles=(B,), ge=1, le=24 * 365)
-    ca_bundle: Folder | None = setting(
-        None, "File of further certificate authorities for HTTPS of this process and of the build's fetch phases."
+    ca_bundle: Certificates | None = setting(
+        None, "File of certificate authorities (PEM) to trust besides those of this host: by this process, and where builds fetch."
     )
 
     poll_timeout_seconds: int = setting(

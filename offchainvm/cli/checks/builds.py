@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 import requests
 
+from offchainvm.authorities import TlsAdapter, tls_context
 from offchainvm.compiler import engine, image
 from offchainvm.compiler.limits import BuildLimits
 from offchainvm.errors import OffchainVMError, Unavailable
@@ -58,9 +59,9 @@ def check_source_host() -> str:
         return str(folder)
     name, remedy = host_of(url), "Let this host reach it, or name a mirror by SOURCE_MIRROR_URL (CA_BUNDLE for its certificate)."
     try:
-        reply = requests.head(
-            url, timeout=_SOURCE_SECONDS, verify=str(settings.ca_bundle) if settings.ca_bundle else True, allow_redirects=False
-        )
+        with requests.Session() as session:
+            session.mount("https://", TlsAdapter(tls_context(settings.ca_bundle)))
+            reply = session.head(url, timeout=_SOURCE_SECONDS, allow_redirects=False)
     except requests.RequestException:
         # Without its cause: the text may hold the URL, and the password in it.
         raise Unavailable("source", f"{name} does not answer.", remedy=remedy) from None

@@ -26,7 +26,7 @@ def messages(url: str) -> Broker:
 def test_who_trusts_the_certificate_is_served_and_nobody_else(tmp_path: Path) -> None:
     certificate = tls.make_certificate(tmp_path)
     with EmbeddedRedis() as server, tls.ended_before(server.port, certificate) as port:
-        trusted = f"rediss://127.0.0.1:{port}/0?ssl_cert_reqs=required&ssl_ca_certs={certificate.certificate}"
+        trusted = f"rediss://127.0.0.1:{port}/0?ssl_cert_reqs=required&ssl_ca_certs={certificate.authority}"
         with connect(trusted) as client:
             assert JobStore(client).server_run_id()
         there = messages(trusted)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from mirror import SECRET, Mirror
+from tls import Certificate, make_certificate
 
 from offchainvm.compiler import crates
 from offchainvm.compiler.base import BuildEvent, BuildRequest, BuiltModule
@@ -68,6 +70,18 @@ def site(network: tuple[str, str], mirror: Path) -> Iterator[Mirror]:
 
 
 @pytest.fixture
+def certificate(network: tuple[str, str], tmp_path: Path) -> Certificate:
+    return make_certificate(tmp_path, network[1])
+
+
+@pytest.fixture
+def private_site(network: tuple[str, str], mirror: Path, certificate: Certificate) -> Iterator[Mirror]:
+    """The same over HTTPS, with a certificate of the site's own authority."""
+    with Mirror(network[1], mirror, tls=certificate.server_context) as server:
+        yield server
+
+
+@pytest.fixture
 def make(state_dir: Path, owner: str, network: tuple[str, str], site: Mirror, tmp_path: Path) -> Callable[..., BuiltModule]:
     """Build ``someone/guest`` through the mirror, each time with a builder of its own; the folder of state is this test's."""
     (tmp_path / "state2").mkdir()
@@ -95,14 +109,19 @@ def locked(checksum: str) -> str:
     )
 
 
-def test_a_build_through_a_mirror_needs_nothing_else_and_its_login_stays_outside(make: Make, publish: Publish, site: Mirror) -> None:
-    """Clone, a lock file that the resolver makes, a crate, a git dependency: all of it with a login, of which the build sees nothing."""
-    site.publish("answer", "1.0.0", ANSWER)
+def publish_with_git_dependency(publish: Publish) -> str:
+    """A guest without a lock file that needs a crate and another repository, and looks around while it is built; its commit."""
     publish({"Cargo.toml": '[package]\nname = "helper"\nversion = "0.1.0"\n', "src/lib.rs": "pub fn one() -> i32 { 1 }\n"}, name="helper")
     manifest = f'{MANIFEST}helper = {{ git = "https://github.com/someone/helper" }}\n'
     library = LIBRARY.replace("answer::get()", "answer::get() + helper::one() - 1")
     files = {"Cargo.toml": manifest, "src/lib.rs": library, "build.rs": NOTHING_OF_THE_NETWORK}
-    publish(files, without=("Cargo.lock",))
+    return publish(files, without=("Cargo.lock",))
+
+
+def test_a_build_through_a_mirror_needs_nothing_else_and_its_login_stays_outside(make: Make, publish: Publish, site: Mirror) -> None:
+    """Clone, a lock file that the resolver makes, a crate, a git dependency: all of it with a login, of which the build sees nothing."""
+    site.publish("answer", "1.0.0", ANSWER)
+    publish_with_git_dependency(publish)
     events = list[BuildEvent]()
     source = parse_source(CodeSource(repo="someone/guest", commit="main"), mirror_url=site.git_url)
 
@@ -210,3 +229,37 @@ def test_proxy_and_authorities_are_for_the_networked_phases_alone(
     assert site.requests
     assert all(path.startswith("proxy:") for path in site.requests)
     assert {"proxy:/index/an/sw/answer", "proxy:/crates/answer/1.0.0/download"} <= set(site.requests)
+
+
+def test_a_mirror_of_a_private_authority_is_reached_by_its_certificate_alone(
+    make: Make, publish: Publish, private_site: Mirror, certificate: Certificate
+) -> None:
+    """The branch on the host, the clone, the index, the crate and the git dependency: all over TLS. The build script sees none of it."""
+    private_site.publish("answer", "1.0.0", ANSWER)
+    commit_sha = publish_with_git_dependency(publish)
+    source = parse_source(CodeSource(repo="someone/guest", commit="main"), mirror_url=private_site.git_url)
+    way = {"mirror_url": private_site.git_url, "crates_mirror_url": private_site.index_url}
+
+    assert Resolver(ca_bundle=certificate.authority).resolve(source) == commit_sha
+    make(commit_sha, **way, ca_bundle=certificate.authority)
+    assert {"/index/an/sw/answer", "/crates/answer/1.0.0/download", "/git/someone/helper/info/refs"} <= set(private_site.requests)
+
+    with pytest.raises(BuildError, match="CA_BUNDLE"):
+        Resolver().resolve(source)
+
+
+@pytest.mark.parametrize("phase", ["source", "lock", "crates"])
+def test_a_certificate_that_is_not_trusted_is_told_with_the_setting(make: Make, publish: Publish, private_site: Mirror, phase: str) -> None:
+    checksum = private_site.publish("answer", "1.0.0", ANSWER)
+    without = ("Cargo.lock",) if phase == "lock" else ()
+    commit_sha = publish({"Cargo.toml": MANIFEST, "Cargo.lock": locked(checksum), "src/lib.rs": LIBRARY}, without=without)
+    git_url = private_site.git_url if phase == "source" else f"file://{private_site.repositories}"
+
+    with pytest.raises(BuildError) as caught:
+        make(commit_sha, mirror_url=git_url, crates_mirror_url=private_site.index_url)
+
+    assert caught.value.code == "fetch_network"
+    assert "CA_BUNDLE" in caught.value.sentence
+    assert "CA_BUNDLE" in caught.value.remedy
+    assert re.search("certificate (signer not trusted|verify failed|problem)", caught.value.log_tail)
+    assert not private_site.requests

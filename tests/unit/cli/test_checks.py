@@ -263,14 +263,14 @@ def test_builds_that_need_more_memory_than_the_machine_has_are_wrong(monkeypatch
 def test_a_source_host_that_does_not_answer_is_wrong_and_its_password_is_not_told(
     monkeypatch: pytest.MonkeyPatch, url: str, status: int | None, told: str
 ) -> None:
-    def head(asked: str, **_options: object) -> SimpleNamespace:
+    def head(_session: requests.Session, asked: str, **_options: object) -> SimpleNamespace:
         assert asked == (url or "https://github.com/")
         if status is None:
             raise requests.ConnectionError(asked)
         return SimpleNamespace(status_code=status)
 
     monkeypatch.setenv("SOURCE_MIRROR_URL", url)
-    monkeypatch.setattr(requests, "head", head)
+    monkeypatch.setattr(requests.Session, "head", head)
     if told.startswith("WRONG "):
         wrong(builds.check_source_host, *told.removeprefix("WRONG ").split("|"))
     else:

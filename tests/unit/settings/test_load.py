@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
+from requests.utils import DEFAULT_CA_BUNDLE_PATH
 
 from offchainvm.errors import SettingsError
 from offchainvm.settings import Role, Settings, load, load_only, setting_table
@@ -28,7 +29,7 @@ OTHER_VALUES = {
     "METRICS_PORT": ("9100", 9100),
     "TASK_EVENTS": ("true", True),
     "JOB_RETENTION_HOURS": ("1", 1),
-    "CA_BUNDLE": ("/etc/ca.pem", Path("/etc/ca.pem")),
+    "CA_BUNDLE": (DEFAULT_CA_BUNDLE_PATH, Path(DEFAULT_CA_BUNDLE_PATH)),
     "POLL_TIMEOUT_SECONDS": ("300", 300),
     "POLL_CONCURRENCY": ("1", 1),
     "QUEUE_HIGH_WATER": ("5", 5),
@@ -86,6 +87,8 @@ BAD_VALUES = [
     ("METRICS_PORT", "70000"),
     ("TASK_EVENTS", "maybe"),
     ("JOB_RETENTION_HOURS", "0"),
+    ("CA_BUNDLE", "/no/such.pem"),
+    ("CA_BUNDLE", __file__),
     ("POLL_TIMEOUT_SECONDS", "0"),
     ("POLL_TIMEOUT_SECONDS", "301"),
     ("POLL_CONCURRENCY", "0"),
@@ -297,9 +300,9 @@ def test_the_dotenv_of_the_working_folder_is_read_unless_another_is_named(
 
 def test_a_home_in_a_path_is_expanded_in_the_default_too(complete: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", "/home/somebody")
-    settings = load(Role, environ={**complete, "CA_BUNDLE": "~/ca.pem"})
+    settings = load(Role, environ={**complete, "WASMER_PYTHON": "~/python"})
     assert settings.state_dir == Path("/home/somebody/.local/state/offchainvm")
-    assert settings.ca_bundle == Path("/home/somebody/ca.pem")
+    assert settings.wasmer_python == Path("/home/somebody/python")
 
 
 def test_what_a_caller_gives_overrules_everything(complete: dict[str, str]) -> None:
