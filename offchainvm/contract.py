@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
-import json
-
 from pydantic import ValidationError
 
 from offchainvm.errors import JobCode, JobError, OffchainVMError, Unavailable
 from offchainvm.jobs.record import Job
-from offchainvm.models import CodeSource
+from offchainvm.models import CodeSource, KeptRequest
 from offchainvm.near.blocks import Block, BlockService
 from offchainvm.near.events import requests_in
 from offchainvm.near.rpc import Rpc
+
+
+def kept_request(rpc: Rpc, contract_id: str, data_id: str, request_id: int) -> KeptRequest | None:
+    """What the contract keeps of a request; None where it keeps none of this number, or another one (of another data id).
+
+    Raises:
+        Unavailable: the chain cannot be asked: that says nothing about the request.
+    """
+    try:
+        kept = KeptRequest.model_validate_json(rpc.view(contract_id, "get_request", {"request_id": request_id}))
+    except Unavailable:
+        raise
+    except (ValidationError, OffchainVMError):
+        return None
+    return kept if bytes(kept.data_id).hex() == data_id else None
 
 
 class ContractReader:
@@ -37,19 +50,14 @@ class ContractReader:
             "NEAR_MAX_EXECUTION_SECONDS": str(job.limits.max_execution_seconds),
         }
 
-    def source_of(self, request_id: int) -> CodeSource | None:
-        """The code source that the contract keeps for a request; None where it keeps none.
+    def source_of(self, job: Job) -> CodeSource | None:
+        """The code source that the contract keeps for a job's request; None where it keeps none.
 
         Raises:
             Unavailable: the chain cannot be asked: that says nothing about the source.
         """
-        try:
-            untrusted_request = json.loads(self._rpc.view(self._contract_id, "get_request", {"request_id": request_id}))
-            return CodeSource.model_validate(untrusted_request["code_source"])
-        except Unavailable:
-            raise
-        except (ValidationError, ValueError, TypeError, KeyError, OffchainVMError):
-            return None
+        kept = kept_request(self._rpc, self._contract_id, job.data_id, job.request_id)
+        return None if kept is None else kept.code_source
 
     def input_of(self, job: Job) -> str:
         """The input in the request's event, where its height is known.

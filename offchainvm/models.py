@@ -7,6 +7,7 @@ was untrusted before and is valid after; unknown fields are ignored, so that a n
 from __future__ import annotations
 
 import json
+import re
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
@@ -18,6 +19,7 @@ U32_MAX = 2**32 - 1
 U64_MAX = 2**64 - 1
 REQUEST_ID_MAX = 2**63 - 1
 RESOLVE_METHOD = "resolve_execution"
+ACCOUNT_ID = re.compile(r"(?=.{2,64}$)(([a-z\d]+[-_])*[a-z\d]+\.)*([a-z\d]+[-_])*[a-z\d]+")
 
 
 def data_id_from_bytes(untrusted_bytes: list[int] | bytes) -> str:
@@ -32,8 +34,14 @@ def _lower_hex(value: str) -> str:
     return value.lower()
 
 
+def _account_or_nothing(untrusted_value: Any) -> str:
+    return untrusted_value if isinstance(untrusted_value, str) and ACCOUNT_ID.fullmatch(untrusted_value) else ""
+
+
 DataId = Annotated[str, Field(pattern=r"^[0-9a-fA-F]{64}$"), AfterValidator(_lower_hex)]
 Checksum = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+SenderId = Annotated[str, BeforeValidator(_account_or_nothing)]
+"""The account that sent a request; empty where it is none."""
 RequestId = Annotated[int, Field(ge=0, le=REQUEST_ID_MAX)]
 U64 = Annotated[int, Field(ge=0, le=U64_MAX)]
 U32 = Annotated[int, Field(ge=0, le=U32_MAX)]
@@ -168,11 +176,19 @@ class NewTask(Wire):
     input_data: str
 
 
+class KeptRequest(Wire):
+    """What the contract keeps of a request that is not settled: the answer of its view ``get_request``."""
+
+    data_id: Annotated[tuple[Annotated[int, Field(ge=0, le=255)], ...], Field(min_length=32, max_length=32)]
+    sender_id: SenderId = ""
+    code_source: CodeSource | None = None
+
+
 class RequestData(Wire):
     """The JSON text inside an ``execution_requested`` event."""
 
     request_id: RequestId
-    sender_id: str
+    sender_id: SenderId
     code_source: CodeSource
     resource_limits: Annotated[ResourceLimits, BeforeValidator(lambda value: {} if value is None else value)] = ResourceLimits()
     input_data: Annotated[str, BeforeValidator(lambda value: "" if value is None else value)] = ""

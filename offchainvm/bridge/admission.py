@@ -7,14 +7,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from offchainvm.answers import failure
-from offchainvm.bridge.lists import RepositoryLists
+from offchainvm.bridge.lists import Lists, Origin
+from offchainvm.bridge.origins import Origins
 from offchainvm.compiler.source import Resolver, Source, parse_source, source_key
 from offchainvm.coordinator import Coordinator
 from offchainvm.errors import BuildCode, BuildError, JobError, Refused, Unavailable
 from offchainvm.jobs.record import DEADLINE_HEIGHTS, Stage, ToResolve
 from offchainvm.jobs.store import Acceptance, JobStore
 from offchainvm.logs import get_logger
-from offchainvm.models import CodeSource, CompileTask, ExecuteTask, ResourceLimits
+from offchainvm.models import CodeSource, CompileTask, ExecuteTask, KeptRequest, ResourceLimits
 
 log = get_logger()
 
@@ -39,10 +40,9 @@ class LimitPolicy:
 @dataclass(frozen=True)
 class _Place:
     stage: Stage
+    origin: Origin
     source_key: str | None = None
     commit_sha: str | None = None
-    repository: str = ""
-    """``owner/name``, where the task names a repository that could be one."""
     refusal: ToResolve | None = None
 
 
@@ -51,7 +51,8 @@ class Admission:
 
     Args:
         head: height of a final block of the last seconds, None where the chain cannot be asked.
-        lists: whose code is run; the contract of any other is told so.
+        lists: whose code and whose requests are run; the contract of any other is told so.
+        kept: what the contract keeps of a request (data id, request id): asked where a list needs what nobody told.
     """
 
     def __init__(
@@ -63,11 +64,13 @@ class Admission:
         limits: LimitPolicy,
         mirror_url: str,
         head: Callable[[], int | None],
-        lists: RepositoryLists | None = None,
+        lists: Lists | None = None,
+        kept: Callable[[str, int], KeptRequest | None] = lambda *_: None,
     ) -> None:
         self._store, self._coordinator, self._resolver = store, coordinator, resolver
         self._limits, self._mirror_url, self._head = limits, mirror_url, head
-        self._lists = lists or RepositoryLists()
+        self._lists = lists or Lists()
+        self._origins = Origins(records=store, lists=self._lists, mirror_url=mirror_url, kept=kept)
         self._seen_until: dict[str, float] = {}
         self._resolver_rests_until = 0.0
 
@@ -75,6 +78,7 @@ class Admission:
         """Accept a task, once for each data id.
 
         Raises:
+            Undecided: a list needs to know what the chain cannot say yet; the task is to be brought again.
             Unavailable: Redis is away.
         """
         place = self._place(task)
@@ -87,7 +91,8 @@ class Admission:
             limits_clamped=clamped,
             source_key=place.source_key,
             commit_sha=place.commit_sha,
-            repository=place.repository,
+            repository=place.origin.repository or "",
+            sender_id=place.origin.sender_id or "",
             refusal=place.refusal,
             # Where the monitor recorded the event's height, the script takes that instead.
             deadline_height=None if head is None else head + DEADLINE_HEIGHTS,
@@ -104,25 +109,25 @@ class Admission:
         return acceptance
 
     def _place(self, task: CompileTask | ExecuteTask) -> _Place:
-        source = self._source(task.code_source)
-        repository = "" if source is None else f"{source.owner}/{source.name}"
+        origin = self._origins.of(task)
         try:
-            self._lists.check(repository)
+            self._lists.check(origin)
         except JobError as error:
-            return _Place(Stage.COMPILE, repository=repository, refusal=failure(task, error))
+            return _Place(Stage.COMPILE, origin, refusal=failure(task, error))
         if isinstance(task, ExecuteTask):
-            return _Place(Stage.EXECUTE, source_key=task.wasm_checksum, repository=repository)
+            return _Place(Stage.EXECUTE, origin, source_key=task.wasm_checksum)
+        source = self._source(task.code_source)
         commit_sha = None if source is None else self._resolved(source)
         if source is None or commit_sha is None:
-            return _Place(Stage.COMPILE, repository=repository)
+            return _Place(Stage.COMPILE, origin)
         key = source_key(source.repo, commit_sha, source.target)
         stage = Stage.EXECUTE if self._is_cached(key) else Stage.COMPILE
-        return _Place(stage, source_key=key, commit_sha=commit_sha, repository=repository)
+        return _Place(stage, origin, source_key=key, commit_sha=commit_sha)
 
-    def _source(self, untrusted_source: CodeSource | None) -> Source | None:
+    def _source(self, untrusted_source: CodeSource) -> Source | None:
         """None where it is none: the compile stage meets the same error, and tells the contract."""
         try:
-            return None if untrusted_source is None else parse_source(untrusted_source, mirror_url=self._mirror_url)
+            return parse_source(untrusted_source, mirror_url=self._mirror_url)
         except BuildError:
             return None
 

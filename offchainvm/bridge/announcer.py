@@ -44,7 +44,7 @@ class Announcer:
             Unavailable: Redis or the Coordinator is away; Unauthorized: the token.
         """
         request, marker = event.request, key("monitor", self._contract_id, "created", event.data_id)
-        self._store.record_input(event.data_id, request.input_data, event.block_height)
+        self._store.record_input(event.data_id, request.input_data, event.block_height, sender_id=request.sender_id)
         with reaching_redis():
             found = self._redis.get(marker)
             if found in (b"done", "done"):

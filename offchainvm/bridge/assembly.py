@@ -12,7 +12,7 @@ from offchainvm.bridge.announcer import Announcer
 from offchainvm.bridge.evidence import Coroner
 from offchainvm.bridge.head import Head
 from offchainvm.bridge.intake import Intake
-from offchainvm.bridge.lists import RepositoryLists
+from offchainvm.bridge.lists import Lists, Patterns
 from offchainvm.bridge.monitor import Monitor, Subject
 from offchainvm.bridge.poller import Backlog, Poller
 from offchainvm.bridge.readings import FleetReadings, monitor_readings
@@ -25,6 +25,7 @@ from offchainvm.bridge.unpolled import Unpolled
 from offchainvm.bridge.verdicts import Verdicts
 from offchainvm.bridge.watch import Watch
 from offchainvm.compiler.source import Resolver
+from offchainvm.contract import kept_request
 from offchainvm.coordinator import POLL_MARGIN_SECONDS, Coordinator
 from offchainvm.fleet import Heartbeat, Member, Registry
 from offchainvm.jobs.connection import connect
@@ -59,7 +60,7 @@ class Bridge:
         self._coordinator = _coordinator(settings)
         self._rpc = Rpc(settings.near_rpc_url, read_seconds=8.0, connections=16, ca_bundle=settings.ca_bundle)
         self._head = Head(lambda: self._rpc.final_block().height)
-        self._admission = _admission(settings, self._store, self._coordinator, self._head)
+        self._admission = _admission(settings, self._store, self._coordinator, rpc=self._rpc, head=self._head)
         self._journal = Journal(settings.state_dir.expanduser() / "journal", "bridge")
         self._intake = Intake(journal=self._journal, store=self._store, admission=self._admission)
 
@@ -142,7 +143,7 @@ def monitor_service(settings: Settings) -> Service:
     """The event monitor as a process of its own."""
     redis, coordinator = connect(settings.redis_url), _coordinator(settings)
     store = JobStore(redis)
-    monitor = event_monitor(settings, redis, store, coordinator, _admission(settings, store, coordinator, head=None))
+    monitor = event_monitor(settings, redis, store, coordinator, _admission(settings, store, coordinator))
     member = Member(f"monitor@{settings.node_name}", settings.node_name, ("monitor",))
     parts = [_monitor_part(monitor)]
     return _service(settings, parts, member=member, redis=redis, store=store, coordinator=coordinator, closing=[coordinator.close])
@@ -214,7 +215,10 @@ def _coordinator(settings: Settings) -> Coordinator:
     )
 
 
-def _admission(settings: Settings, store: JobStore, coordinator: Coordinator, head: Head | None) -> Admission:
+def _admission(
+    settings: Settings, store: JobStore, coordinator: Coordinator, *, rpc: Rpc | None = None, head: Head | None = None
+) -> Admission:
+    contract_id = settings.offchainvm_contract_id
     most = ResourceLimits(
         max_instructions=settings.max_instructions,
         max_memory_mb=settings.max_memory_mb,
@@ -227,5 +231,9 @@ def _admission(settings: Settings, store: JobStore, coordinator: Coordinator, he
         limits=LimitPolicy(defaults=settings.limit_defaults, most=most),
         mirror_url=settings.source_mirror_url,
         head=(lambda: None) if head is None else head.height,
-        lists=RepositoryLists(allow=settings.allow_repositories, deny=settings.deny_repositories),
+        lists=Lists(
+            repositories=Patterns(allow=settings.allow_repositories, deny=settings.deny_repositories),
+            senders=Patterns(allow=settings.allow_senders, deny=settings.deny_senders),
+        ),
+        kept=(lambda *_: None) if rpc is None else lambda data_id, request_id: kept_request(rpc, contract_id, data_id, request_id),
     )

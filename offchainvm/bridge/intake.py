@@ -15,6 +15,7 @@ from enum import Enum
 from offchainvm import metrics
 from offchainvm.bridge.admission import Admission
 from offchainvm.bridge.link import Link
+from offchainvm.bridge.origins import Undecided
 from offchainvm.errors import RejectedTask, Unavailable
 from offchainvm.jobs.record import State, UnreadableRecord
 from offchainvm.jobs.store import Acceptance, JobStore
@@ -30,6 +31,7 @@ _SETTLED_FOR_SECONDS = 5.0
 _SWEEP_AT_ONCE = 500
 _ADOPT_EVERY_SECONDS = 30.0
 _AGAIN_SECONDS = 10.0
+_DECIDE_SECONDS = 2.0
 
 
 class Taken(str, Enum):
@@ -136,6 +138,10 @@ class Intake:
             acceptance = self._admission.admit(task)
         except Unavailable:
             self.ready.clear()
+            return Taken.LATER
+        except Undecided as error:
+            log.info("task waits for a decision, in the journal", action="decide_task_later", data_id=task.data_id, reason=error.sentence)
+            self._again_at[key] = time.monotonic() + _DECIDE_SECONDS
             return Taken.LATER
         except Exception:
             log.exception("task could not be accepted; it stays in the journal", action="accept_task_later", data_id=task.data_id)

@@ -11,6 +11,7 @@ from typing import Any
 from redis import Redis
 
 from offchainvm.bridge.admission import Admission
+from offchainvm.bridge.origins import Undecided
 from offchainvm.errors import Unavailable
 from offchainvm.jobs.pauses import FLEET, Pauses
 from offchainvm.jobs.record import UnreadableRecord
@@ -72,6 +73,9 @@ class Unpolled:
             return self._admit(data_id)
         except Unavailable:
             raise
+        except Undecided as error:
+            log.info("request waits for a decision", action="decide_task_later", data_id=data_id, reason=error.sentence)
+            return False
         except Exception as error:
             # Whatever it is, it is this entry's: at the head of the line it would hold up the blocks that come after it.
             log.exception(

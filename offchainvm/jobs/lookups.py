@@ -58,6 +58,12 @@ class Lookups:
             found = self._redis.zrevrange(key("repository", repository.lower()), 0, limit - 1)
         return self._present([text(data_id) for data_id in found])
 
+    def by_sender(self, sender_id: str, limit: int = 50) -> list[Job]:
+        """The newest jobs of a sender, at most a thousand, as far as their sender is known."""
+        with reaching_redis():
+            found = self._redis.zrevrange(key("sender", sender_id), 0, limit - 1)
+        return self._present([text(data_id) for data_id in found])
+
     def _present(self, data_ids: Sequence[str]) -> list[Job]:
         with reaching_redis():
             pipe = self._redis.pipeline(transaction=False)
@@ -87,6 +93,12 @@ class Lookups:
         with reaching_redis():
             value, height = self._redis.hmget(key("input", data_id), "input", "height")
         return None if value is None else (base64.b64decode(value).decode("utf-8", "surrogatepass"), int(height))
+
+    def recorded_sender(self, data_id: str) -> str | None:
+        """Who sent a request, as its event said, while that is kept."""
+        with reaching_redis():
+            value = self._redis.hget(key("input", data_id), "sender")
+        return text(value) if value else None
 
     def rejected(self, limit: int = 100) -> list[Rejected]:
         """Tasks set aside, the newest first."""

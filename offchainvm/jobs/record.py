@@ -89,6 +89,8 @@ class Job:
     error: str | None
     accepted_at: float
     updated_at: float
+    sender_id: str | None = None
+    """The account that sent the request, where the chain was asked, or its event was seen."""
 
     @property
     def untrusted_origin(self) -> str:
@@ -293,6 +295,7 @@ def _outcome(fields: Mapping[str, str]) -> dict[str, Any]:
         "verdict": Verdict(verdict) if verdict else None,
         "transaction_hash": fields.get("tx") or None,
         "error": fields.get("error") or None,
+        "sender_id": fields.get("sender") or None,
     }
 
 

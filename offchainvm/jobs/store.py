@@ -89,13 +89,15 @@ class JobStore(Lookups):
         commit_sha: str | None = None,
         deadline_height: int | None = None,
         repository: str = "",
+        sender_id: str = "",
         refusal: ToResolve | None = None,
         token: str | None = None,
     ) -> Acceptance:
         """Make a job of a task, once for each data_id; a settled one has its report queued again, even after retention.
 
         Where the monitor recorded the request's event, its height gives the deadline instead of ``deadline_height``.
-        ``repository``: ``owner/name``, by which the job can be found. ``refusal``: its answer, where nobody is to work on it.
+        ``repository``: ``owner/name``, ``sender_id``: an account, by which the job can be found.
+        ``refusal``: its answer, where nobody is to work on it.
         """
         fixed = fixed_text(
             data_id=task.data_id,
@@ -117,6 +119,7 @@ class JobStore(Lookups):
             self._retention_seconds,
             repository.lower(),
             *(_payload(refusal)[:4] if refusal else ("",) * 4),
+            sender_id,
         )
         return Acceptance(self._server.run("accept", token or new_token(), *arguments))
 
@@ -179,9 +182,10 @@ class JobStore(Lookups):
         with reaching_redis():
             self._redis.delete(key("module", source_key))
 
-    def record_input(self, data_id: str, input_data: str, height: int, *, ttl_seconds: int = _INPUT_SECONDS) -> None:
-        """Keep the input and the height of a request's event, whether its task came before or comes later."""
-        self._server.run("record_input", data_id, encode_bytes(input_data.encode("utf-8", "surrogatepass")) or "", height, ttl_seconds)
+    def record_input(self, data_id: str, input_data: str, height: int, *, sender_id: str = "", ttl_seconds: int = _INPUT_SECONDS) -> None:
+        """Keep the input, the height and the sender of a request's event, whether its task came before or comes later."""
+        kept = encode_bytes(input_data.encode("utf-8", "surrogatepass")) or ""
+        self._server.run("record_input", data_id, kept, height, ttl_seconds, sender_id)
 
     def reject(self, untrusted_task: bytes, reason: str, request_id: int | None, *, token: str | None = None) -> None:
         """Set a task aside that cannot be read; with a request id, the Coordinator is told by ``Reports`` that it failed."""

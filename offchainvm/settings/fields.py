@@ -11,6 +11,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 
 from offchainvm.authorities import check_file
+from offchainvm.models import ACCOUNT_ID
 
 
 class Role(str, Enum):
@@ -26,7 +27,6 @@ class Role(str, Enum):
 
 
 EVERYONE = tuple(Role)
-_ACCOUNT = re.compile(r"(?=.{2,64}$)(([a-z\d]+[-_])*[a-z\d]+\.)*([a-z\d]+[-_])*[a-z\d]+")
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ def _base_url(value: Any) -> Any:
 
 
 def _account(value: Any) -> Any:
-    if value and not _ACCOUNT.fullmatch(str(value)):
+    if value and not ACCOUNT_ID.fullmatch(str(value)):
         raise ValueError("must be a NEAR account id, such as worker1.testnet")
     return value
 
@@ -82,6 +82,12 @@ def _account(value: Any) -> Any:
 def _pattern(value: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9*?-]+/[A-Za-z0-9._*?-]+", value):
         raise ValueError("must be patterns of owner/name, such as near-examples/*")
+    return value
+
+
+def _sender_pattern(value: str) -> str:
+    if not ACCOUNT_ID.fullmatch(value.removeprefix("*.")):
+        raise ValueError("must be NEAR accounts, or *. and the account above them, such as alice.near, *.team.near")
     return value
 
 
@@ -102,4 +108,5 @@ Folder = Annotated[Path, AfterValidator(_expand_home)]
 Certificates = Annotated[Folder, AfterValidator(check_file)]
 Urls = Annotated[tuple[Url, ...], BeforeValidator(comma_list)]
 Patterns = Annotated[tuple[Annotated[str, AfterValidator(_pattern)], ...], BeforeValidator(comma_list)]
+SenderPatterns = Annotated[tuple[Annotated[str, AfterValidator(_sender_pattern)], ...], BeforeValidator(comma_list)]
 Secrets = Annotated[tuple[SecretStr, ...], BeforeValidator(_secret_list)]

@@ -10,7 +10,20 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, SecretStr
 from pydantic.fields import FieldInfo
 
 from offchainvm.models import ResourceLimits
-from offchainvm.settings.fields import Account, Certificates, Folder, Patterns, Role, Secrets, SettingInfo, Url, Urls, lower, setting
+from offchainvm.settings.fields import (
+    Account,
+    Certificates,
+    Folder,
+    Patterns,
+    Role,
+    Secrets,
+    SenderPatterns,
+    SettingInfo,
+    Url,
+    Urls,
+    lower,
+    setting,
+)
 
 B, M, C, E, R, D, W = Role
 
@@ -72,6 +85,10 @@ class Settings(BaseModel):
         (), "Repositories whose code is run, `owner/name` with `*` and `?`, comma-separated; empty = all.", roles=(B, M)
     )
     deny_repositories: Patterns = setting((), "Repositories whose code is not run, allowed or not; patterns alike.", roles=(B, M))
+    allow_senders: SenderPatterns = setting(
+        (), "Accounts whose requests are run, `alice.near` or `*.team.near`, comma-separated; empty = all.", roles=(B, M)
+    )
+    deny_senders: SenderPatterns = setting((), "Accounts whose requests are not run, allowed or not; patterns alike.", roles=(B, M))
 
     enable_event_monitor: bool = setting(False, "Run the event monitor inside the bridge.", roles=(B,))
     neardata_api_url: Url = setting("https://testnet.neardata.xyz/v0/block", "Block service that the event monitor reads.", roles=(B, M, E))

@@ -50,7 +50,7 @@ class ExecuteWork:
 
     def _to_compile(self, job: Job, error: JobError) -> ToCompile:
         """A cached module that is absent or rubbish: build it from the source, once."""
-        source = job.source or self._chain.source_of(job.request_id)
+        source = job.source or self._chain.source_of(job)
         if source is None or job.rebuild:
             raise error
         log.warning("The cached module cannot be used; it is built again.", action="rebuild_module", error=error.sentence)

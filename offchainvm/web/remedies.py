@@ -54,7 +54,7 @@ _BY_CODE: dict[BuildCode | Status | JobCode, str] = {
     JobCode.OUTPUT_TOO_LARGE: "Return less: the answer does not fit into a transaction.",
     JobCode.POISON: "Three workers died of this job. Their logs, and the kernel's (memory?), say of what.",
     JobCode.EXPIRED: "200 blocks passed before there was an answer: are there enough workers?",
-    JobCode.NOT_ALLOWED: "The operator's lists refuse this repository (docs/settings.md).",
+    JobCode.NOT_ALLOWED: "The operator's lists refuse this repository, or this sender (docs/jobs.md).",
 }
 REMEDIES = {code.value: remedy for code, remedy in _BY_CODE.items()}
 """By ``JobError.code``. Codes that two sets share (timeout, cancelled, internal_error) stand once."""

@@ -1,10 +1,10 @@
 -- Make a job of a task, once for each data_id.
 -- ARGV: 1 token, 2 data_id, 3 fixed (JSON), 4 stage, 5 source_key or '', 6 commit or '', 7 deadline or '', 8 request_id, 9 retention seconds, 10 repository or '',
---       11 arguments (base64) or '': a job that ends before it begins has its answer at once; 12 response, 13 report, 14 short report or ''
+--       11 arguments (base64) or '': a job that ends before it begins has its answer at once; 12 response, 13 report, 14 short report or '',
+--       15 sender or '': then the one of the request's event, where the monitor recorded it
 -- Returns JSON "new" | "known" | "settled" (the report of a settled one is queued again).
--- Needs: rows
-local REPOSITORY_JOBS = 1000
-local token, id, fixed, stage, source_key, commit, deadline, request_id, keep, repository, arguments, response, report, brief = unpack(ARGV)
+-- Needs: rows finding
+local token, id, fixed, stage, source_key, commit, deadline, request_id, keep, repository, arguments, response, report, brief, sender = unpack(ARGV)
 local before = remembered(token)
 if before then return before end
 
@@ -20,22 +20,16 @@ if now[1] then
   return answer(token, '"settled"')
 end
 
-local height = redis.call('HGET', P .. 'input:' .. id, 'height')
+local recorded = redis.call('HMGET', P .. 'input:' .. id, 'height', 'sender')
+local height = recorded[1]
 if height then deadline = string.format('%.0f', tonumber(height) + DEADLINE) end
 local module = source_key ~= '' and redis.call('HGET', P .. 'module:' .. source_key, 'sha256') or ''
 redis.call('HSET', job(id), 'fixed', fixed, 'needs', 1, 'attempt', 0, 'deaths', 0, 'fence', 0, 'source_key', source_key, 'commit', commit,
   'module', module, 'deadline', deadline, 'event', height or '', 'request_id', request_id, 'keep', keep, 'accepted', NOW)
 redis.call('SET', P .. 'request:' .. request_id, id)
-if repository ~= '' then
-  local index = P .. 'repository:' .. repository
-  -- Whoever adds one looks at the two oldest: so those go whose record is gone, and no look is long.
-  for _, old in ipairs(redis.call('ZRANGE', index, 0, 1)) do
-    if redis.call('EXISTS', job(old)) == 0 then redis.call('ZREM', index, old) end
-  end
-  redis.call('ZADD', index, NOW, id)
-  redis.call('ZREMRANGEBYRANK', index, 0, -REPOSITORY_JOBS - 1)
-  redis.call('EXPIRE', index, LOOKUP_SECONDS + keep)
-end
+if repository ~= '' then list_under(P .. 'repository:' .. repository, id, keep) end
+if sender == '' then sender = recorded[2] or '' end
+if sender ~= '' then name_sender(id, sender, keep) end
 note(id, stage, 'accepted', '')
 if arguments and arguments ~= '' then
   note(id, stage, 'refused', '')

@@ -2,7 +2,7 @@
 -- Times are milliseconds by the server's own clock. ARGV[1] is the call token where a script says so.
 --
 -- ovm:job:ID          hash    the record: fixed (JSON, written once), state, stage, attempt, deaths, fence, owner, source_key, commit, module,
---                             rebuild, source (JSON, found on chain), deadline, event, ready (not before), nudges (re-publications), waits (uncounted repeats), accepted, updated, needs,
+--                             rebuild, source (JSON, found on chain), sender (account, once known), deadline, event, ready (not before), nudges (re-publications), waits (uncounted repeats), accepted, updated, needs,
 --                             keep (seconds of retention), cancelled (1: by hand);
 --                             with a payload: args (base64), response, report, brief (report without a long output),
 --                             row (waiting|taken|signed|settled), take, tries, alone, tx, hashes (space separated), verdict, error
@@ -10,8 +10,9 @@
 -- ovm:request:RID     string  data_id of a request id
 -- ovm:carried:HASH    string  data_ids of the jobs that this transaction carries, or carried (space separated)
 -- ovm:repository:NAME zset    the newest jobs of a repository (owner/name in lower case) by the time of their acceptance
+-- ovm:sender:ACCOUNT  zset    the newest jobs of a sender, by the time since when they are known to be
 -- ovm:tomb:ID         hash    verdict, tx, report, error: outlives the record
--- ovm:input:ID        hash    input, height: recorded from the chain
+-- ovm:input:ID        hash    input, height, sender: recorded from the chain
 -- ovm:queued:STAGE    zset    QUEUED jobs by the time since when they wait (moved on by back-off)
 -- ovm:delayed:STAGE   zset    those of them that are not due yet, by due time
 -- ovm:running         zset    RUNNING jobs by the end of their lease

@@ -15,7 +15,7 @@ from pydantic import SecretStr
 from offchainvm.bridge.watch import look_at_watch
 from offchainvm.devnet import serve
 from offchainvm.devnet.client import DevnetClient, Requested
-from offchainvm.devnet.genesis import OPERATOR_ID, Keys, genesis
+from offchainvm.devnet.genesis import CLIENT_ID, OPERATOR_ID, Keys, genesis
 from offchainvm.devnet.node import NodeApp
 from offchainvm.jobs.record import State, ToResolve, Verdict
 from offchainvm.jobs.resolves import Resolves
@@ -92,10 +92,10 @@ def worker(house: Any, chain: Chain, tmp_path: Path) -> Iterator[Worker]:
 
 @pytest.fixture
 def start(house: Any, chain: Chain) -> Callable[..., Any]:
-    def start(**settings: str) -> Any:
+    def start(*, monitor: str = "true", **settings: str) -> Any:
         return house.start(
             NEAR_RPC_URL=chain.url,
-            ENABLE_EVENT_MONITOR="true",
+            ENABLE_EVENT_MONITOR=monitor,
             NEARDATA_API_URL=f"{chain.url}/v0/block",
             FASTNEAR_API_URL=f"{chain.url}/status",
             START_BLOCK_HEIGHT="1001",
@@ -122,6 +122,7 @@ def test_an_event_becomes_a_job_and_its_transaction_a_report(
     assert job.event_height == requested.height or job.event_height == requested.height + 1
     assert job.deadline_height == job.event_height + 200
     assert house.store.recorded_input(requested.data_id)[0] == '{"number":1}'
+    assert [one.data_id for one in house.store.by_sender(CLIENT_ID)] == [requested.data_id]
     worker.answer(requested.data_id)
     assert worker.submitter.submit() == 1
     (report,) = reported(requested.request_id)
@@ -228,3 +229,25 @@ def test_a_chain_that_is_away_is_waited_for(*, house: Any, chain: Chain, worker:
     urllib3.request("DELETE", f"{chain.url}/control/faults")
     (report,) = reported(requested.request_id)
     assert report["kind"] == "complete"
+
+
+@pytest.mark.parametrize(
+    ("lists", "told"),
+    [
+        ({"DENY_REPOSITORIES": "a/*"}, "not_allowed: this worker does not run code of a/b"),
+        ({"ALLOW_SENDERS": "somebody.else"}, "not_allowed: this worker does not run requests of client.devnet"),
+        ({"ALLOW_SENDERS": "*.devnet", "DENY_REPOSITORIES": "bad/*"}, ""),
+    ],
+)
+def test_a_task_that_tells_neither_source_nor_sender_is_judged_by_the_contracts_own_record(
+    *, house: Any, chain: Chain, start: Any, wait: Any, task: Any, lists: dict[str, str], told: str
+) -> None:
+    requested = chain.request()
+    bridge = start(**lists, monitor="false")
+    silent = {"type": "Execute", "data_id": requested.data_id, "wasm_checksum": "e" * 64, "code_source": None}
+    house.coordinator.push(task(requested.request_id, **silent))
+    job = wait(lambda: house.store.get(requested.data_id))
+    assert (job.response.error if job.response else "") == told
+    assert [one.data_id for one in house.store.by_repository("a/b")] == [requested.data_id]
+    assert job.sender_id == CLIENT_ID
+    assert bridge.terminate() == 0

@@ -64,3 +64,24 @@ def test_the_index_of_a_repository_is_bounded(house):
     assert house.redis.zcard("ovm:repository:a/b") == 1000
     assert house.redis.zrange("ovm:repository:a/b", -1, -1) == [newest.encode()]
     assert house.redis.ttl("ovm:repository:a/b") > 0
+
+
+def test_a_sender_names_its_jobs_whether_its_event_came_before_or_after_the_task(house):
+    house.store.record_input(house.data_id(1), "", 500, sender_id="alice.near")
+    before, after, told = house.accept(1), house.accept(2), house.data_id(3)
+    assert house.store.get(after).sender_id is None
+    house.store.record_input(after, "", 500, sender_id="alice.near")
+    task = ExecuteTask(request_id=3, data_id=told, wasm_checksum="a" * 64)
+    house.store.accept(task, stage=Stage.EXECUTE, limits=ResourceLimits(), sender_id="bob.near")
+    assert set(ids(house.store.by_sender("alice.near"))) == {before, after}
+    assert ids(house.store.by_sender("bob.near")) == [told]
+    assert (house.store.get(before).sender_id, house.store.recorded_sender(before)) == ("alice.near", "alice.near")
+    assert house.redis.ttl("ovm:sender:alice.near") > 0
+
+
+def test_the_event_of_a_settled_job_does_not_keep_its_record(house):
+    tx, _ = house.signed(1)
+    house.resolves.settle(tx.hash, [RowOutcome(Verdict.ACCEPTED)])
+    house.store.record_input(house.data_id(1), "", 500, sender_id="alice.near")
+    assert ids(house.store.by_sender("alice.near")) == [house.data_id(1)]
+    assert house.redis.ttl(f"ovm:job:{house.data_id(1)}") > 0

@@ -27,6 +27,7 @@ class FakeStore:
     jobs: dict[str, FakeJob] = field(default_factory=dict)
     accepted: list[tuple[Any, dict[str, Any]]] = field(default_factory=list)
     rejections: list[tuple[bytes, str, int | None]] = field(default_factory=list)
+    senders: dict[str, str] = field(default_factory=dict)
     modules: dict[str, ModuleRecord] = field(default_factory=dict)
     tombs: set[str] = field(default_factory=set)
     run_id: str = "run-1"
@@ -56,6 +57,10 @@ class FakeStore:
     def get(self, data_id: str) -> FakeJob | None:
         self._look()
         return self.jobs.get(data_id)
+
+    def recorded_sender(self, data_id: str) -> str | None:
+        self._look()
+        return self.senders.get(data_id)
 
     def reject(self, untrusted_task: bytes, reason: str, request_id: int | None) -> None:
         self._look()

@@ -7,7 +7,7 @@ from typing import Any, cast
 import pytest
 
 from offchainvm.bridge.admission import Admission, LimitPolicy
-from offchainvm.bridge.lists import RepositoryLists
+from offchainvm.bridge.lists import Lists, Patterns
 from offchainvm.compiler.source import source_key
 from offchainvm.errors import BuildCode, BuildError, OffchainVMError, Refused, Unavailable
 from offchainvm.jobs.record import ModuleRecord, Stage
@@ -43,7 +43,7 @@ class FakeCoordinator:
 
 
 class Gate:
-    def __init__(self, store: Any, lists: RepositoryLists | None = None) -> None:
+    def __init__(self, store: Any, lists: Lists | None = None) -> None:
         self.store, self.resolver, self.coordinator = store, FakeResolver(), FakeCoordinator()
         self.head: int | None = 1000
         self.admission = Admission(
@@ -139,18 +139,12 @@ def test_an_execute_task_keeps_its_source_key(gate: Gate) -> None:
     ],
 )
 def test_code_of_a_repository_that_is_not_allowed_gets_an_answer_and_no_work(store: Any, allow: Any, deny: Any, refused: bool) -> None:
-    gate = Gate(store, RepositoryLists(allow=allow, deny=deny))
+    gate = Gate(store, Lists(Patterns(allow, deny)))
     place = gate.admit(_task(repo="https://github.com/owner/name"))
     assert (place["refusal"] is not None) is refused
     if refused:
         assert place["refusal"].response.error.startswith("not_allowed: ")
         assert (gate.resolver.asked, gate.coordinator.asked) == (0, []), "nobody is asked about it"
-
-
-@pytest.mark.parametrize(("lists", "refused"), [(RepositoryLists(allow=("a/*",)), True), (RepositoryLists(deny=("a/*",)), False)])
-def test_a_task_that_names_no_repository_is_only_run_where_none_must_be_named(store: Any, lists: RepositoryLists, refused: bool) -> None:
-    place = Gate(store, lists).admit(ExecuteTask(request_id=1, data_id=DATA_ID, wasm_checksum="e" * 64))
-    assert (place["refusal"] is not None) is refused
 
 
 def test_missing_limits_are_filled_and_large_ones_clamped(gate: Gate) -> None:

@@ -12,6 +12,7 @@ import pytest
 
 from offchainvm.bridge import intake as intake_module
 from offchainvm.bridge.intake import Intake, Taken
+from offchainvm.bridge.origins import Undecided
 from offchainvm.errors import Unavailable
 from offchainvm.jobs.record import State, UnreadableRecord
 from offchainvm.journal import Journal
@@ -26,9 +27,11 @@ def _body(number: int) -> bytes:
 class FakeAdmission:
     def __init__(self, store: Any) -> None:
         self.store = store
-        self.bug = False
+        self.bug = self.undecided = False
 
     def admit(self, task: Any) -> Any:
+        if self.undecided:
+            raise Undecided("The chain is away.")
         if self.bug:
             raise KeyError("a bug")
         return self.store.accept(task)
@@ -64,6 +67,22 @@ def test_a_task_is_on_disk_before_it_is_accepted(intake: Intake, journal: Journa
     store.accept = lambda task: (seen.append(len(journal.entries())), accept(task))[1]
     assert intake.take(_body(1)) is Taken.ACCEPTED
     assert seen == [1]
+
+
+def test_a_task_of_which_nothing_can_be_decided_yet_stays_on_disk_and_stops_no_other(
+    store: Any, journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(intake_module, "_DECIDE_SECONDS", 0.0)
+    admission = FakeAdmission(store)
+    intake = Intake(journal=journal, store=store, admission=cast("Any", admission))
+    intake.tend()
+    admission.undecided = True
+    assert intake.take(_body(1)) is Taken.LATER
+    intake.tend()
+    assert (intake.ready.is_set(), len(journal.entries()), store.jobs) == (True, 1, {})
+    admission.undecided = False
+    intake.tend()
+    assert list(store.jobs) == [f"{1:064x}"]
 
 
 def test_a_task_polled_while_redis_is_away_is_brought_in_later(intake: Intake, store: Any) -> None:

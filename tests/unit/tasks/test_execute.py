@@ -64,7 +64,7 @@ class Chain:
     def environment_of(self, job):
         return {"NEAR_REQUEST_ID": str(job.request_id)}
 
-    def source_of(self, request_id):
+    def source_of(self, job):
         return self.source
 
     def input_of(self, job):
@@ -208,15 +208,36 @@ class AnsweringRpc:
         return self.answer
 
 
-def source_of(answer):
-    return ContractReader(rpc=AnsweringRpc(answer), blocks=None, contract_id="vm.test", event_standard="s").source_of(7)
+def source_of(answer, job):
+    return ContractReader(rpc=AnsweringRpc(answer), blocks=None, contract_id="vm.test", event_standard="s").source_of(job)
 
 
-@pytest.mark.parametrize("answer", [Refused("no such method", status=200), b"null", b"{}", b"no JSON"])
-def test_a_contract_that_keeps_no_source_is_no_error(answer):
-    assert source_of(answer) is None
+def kept(data_id="ab" * 32, **changes):
+    source = {"repo": "owner/name", "commit": "main", "build_target": None}
+    return json.dumps({"data_id": list(bytes.fromhex(data_id)), "sender_id": "alice.near", "code_source": source, **changes}).encode()
 
 
-def test_a_chain_that_is_away_says_nothing_about_the_source():
+def test_the_source_of_a_request_is_what_the_contract_keeps_for_it(make_claim):
+    assert source_of(kept(), make_claim().job) == CodeSource(repo="owner/name", commit="main")
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        Refused("no such method", status=200),
+        b"null",
+        b"{}",
+        b"no JSON",
+        kept(code_source=None),
+        kept(code_source={"repo": 1}),
+        kept(data_id="cd" * 32),
+        kept(data_id=""),
+    ],
+)
+def test_a_contract_that_keeps_no_source_or_another_request_is_no_error(make_claim, answer):
+    assert source_of(answer, make_claim().job) is None
+
+
+def test_a_chain_that_is_away_says_nothing_about_the_source(make_claim):
     with pytest.raises(Unavailable):
-        source_of(Unavailable("NEAR RPC", "no answer"))
+        source_of(Unavailable("NEAR RPC", "no answer"), make_claim().job)
