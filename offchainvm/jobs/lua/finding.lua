@@ -1,4 +1,4 @@
--- What jobs are found by: the newest of a repository, and of a sender.
+-- What jobs are found by: the newest of a repository, and of a sender. (Keys: common.lua; no token of its own.)
 local FOUND_JOBS = 1000
 
 local function list_under(index, id, keep)
