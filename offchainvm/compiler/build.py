@@ -123,8 +123,11 @@ class SandboxBuilder(Builder):
         """
         with contextlib.closing(engine.connect()) as client:
             runtime = engine.check_runtime(client, self._runtime)
+            network = engine.check_network(client, self._network.name)
             record = image.check_image(client, self._image, state_dir=self._state_dir)
-            log.info("Builds can run.", action="check_builds", image=self._image, builds_with=record.summary, runtime=runtime)
+            log.info(
+                "Builds can run.", action="check_builds", image=self._image, builds_with=record.summary, runtime=runtime, network=network
+            )
             reaper.reap(client)
 
     def close(self) -> None:

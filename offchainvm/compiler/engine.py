@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 API_TIMEOUT_SECONDS = 120
 _USUAL_SOCKET = "/var/run/docker.sock"
 _UNKNOWN_RUNTIME = re.compile("unknown (?:or invalid )?runtime", re.IGNORECASE)
+_UNKNOWN_NETWORK = re.compile(r"network \S+ not found")
 _REMEDY = "Start Docker, and let this user reach its socket (DOCKER_HOST)."
 
 
@@ -55,6 +56,24 @@ def check_runtime(client: DockerClient, runtime: str) -> str:
     return runtime or str(info["DefaultRuntime"])
 
 
+def check_network(client: DockerClient, network: str) -> str:
+    """``network``, which the networked phases of builds can join without being on the host's own.
+
+    Raises:
+        Unavailable: it is not there, is the host's, or leads nowhere by its kind; the operator's trouble, so jobs wait.
+    """
+    with translated():
+        driver = str(client.networks.get(network).attrs["Driver"])
+    if driver in {"host", "null"}:
+        raise _no_network(f"{network} is of the kind {driver}")
+    return network
+
+
+def _no_network(said: str) -> Unavailable:
+    remedy = "Mend BUILD_NETWORK, or make the network: `docker network create NAME`, with --internal where only mirrors may be reached."
+    return Unavailable("docker", f"The network in BUILD_NETWORK cannot be used for builds: {said}.", remedy=remedy)
+
+
 def _no_runtime(said: str) -> Unavailable:
     remedy = "Mend DOCKER_RUNTIME, or register the runtime in the engine's daemon.json and have it reload that (SIGHUP)."
     return Unavailable("docker", f"The container engine has no runtime by the name in DOCKER_RUNTIME. {said}.", remedy=remedy)
@@ -75,6 +94,8 @@ def translated() -> Iterator[None]:
     except docker.errors.APIError as error:
         if _UNKNOWN_RUNTIME.search(str(error.explanation)):
             raise _no_runtime(str(error.explanation)) from error
+        if _UNKNOWN_NETWORK.search(str(error.explanation)):
+            raise _no_network(str(error.explanation)) from error
         raise BuildError(BuildCode.SANDBOX_ERROR, f"The container engine refused: {error.explanation or error}") from error
     except (docker.errors.DockerException, requests.exceptions.RequestException) as error:
         raise Unavailable("docker", "The Docker engine does not answer.", remedy=_REMEDY) from error

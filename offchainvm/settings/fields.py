@@ -91,6 +91,14 @@ def _sender_pattern(value: str) -> str:
     return value
 
 
+def _network(value: str) -> str:
+    if value in {"host", "none"} or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", value):
+        raise ValueError(
+            "must name a network that is kept apart from this host's (`docker network create NAME`), not host, none or container:ID"
+        )
+    return value
+
+
 def lower(value: Any) -> Any:
     return value.lower() if isinstance(value, str) else value
 
@@ -105,6 +113,7 @@ def _expand_home(value: Path) -> Path:
 Url = Annotated[str, BeforeValidator(_base_url)]
 Account = Annotated[str, BeforeValidator(_account)]
 Folder = Annotated[Path, AfterValidator(_expand_home)]
+Network = Annotated[str, AfterValidator(_network)]
 Certificates = Annotated[Folder, AfterValidator(check_file)]
 Urls = Annotated[tuple[Url, ...], BeforeValidator(comma_list)]
 Patterns = Annotated[tuple[Annotated[str, AfterValidator(_pattern)], ...], BeforeValidator(comma_list)]

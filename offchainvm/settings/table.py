@@ -14,6 +14,7 @@ from offchainvm.settings.fields import (
     Account,
     Certificates,
     Folder,
+    Network,
     Patterns,
     Role,
     Secrets,
@@ -128,11 +129,8 @@ class Settings(BaseModel):
         may_hold_secret=True,
     )
     crate_cache_max_mb: int = setting(1024, "Disk cache of crate files, verified at each use; 0 = none.", unit="MiB", roles=(C,), ge=0)
-    build_network: str = setting(
-        "bridge",
-        "Network of the container engine that builds fetch through, e.g. a filtered one; the build itself has none.",
-        roles=(C,),
-        pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$",
+    build_network: Network = setting(
+        "bridge", "Network of the container engine that builds fetch through, e.g. a filtered one; the build itself has none.", roles=(C,)
     )
     require_lockfile: bool = setting(False, "Refuse repositories without a Cargo.lock.", roles=(C,))
     verify_builds: Literal["off", "warn", "require"] = setting("off", "Build twice and compare: off, warn or require.", roles=(C,))

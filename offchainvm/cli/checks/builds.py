@@ -19,11 +19,14 @@ _SOURCE_SECONDS = 5.0
 
 
 def check_docker() -> str:
-    """A container engine answers, and has the runtime of builds."""
-    runtime = load_only(["docker_runtime"]).docker_runtime
+    """A container engine answers, and has the runtime and the network of builds."""
+    settings = load_only(["docker_runtime", "build_network"])
     with contextlib.closing(engine.connect()) as client:
-        version, used = client.version(), engine.check_runtime(client, runtime)
-    return f"engine {version.get('Version')}, API {version.get('ApiVersion')}, builds in runtime {used}"
+        version, runtime = client.version(), engine.check_runtime(client, settings.docker_runtime)
+        network = engine.check_network(client, settings.build_network)
+    return (
+        f"engine {version.get('Version')}, API {version.get('ApiVersion')}, builds in runtime {runtime}, fetches through network {network}"
+    )
 
 
 def check_builder_image() -> str:

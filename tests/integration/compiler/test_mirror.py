@@ -18,7 +18,7 @@ from offchainvm.compiler.base import BuildEvent, BuildRequest, BuiltModule
 from offchainvm.compiler.build import SandboxBuilder
 from offchainvm.compiler.limits import BuildLimits
 from offchainvm.compiler.source import Resolver, parse_source
-from offchainvm.errors import BuildError
+from offchainvm.errors import BuildError, Unavailable
 from offchainvm.models import CodeSource
 from offchainvm.settings import load_only
 
@@ -210,6 +210,18 @@ def test_what_the_resolver_says_of_the_index_is_told_without_its_login(make: Mak
     assert "418" in caught.value.log_tail
     assert "/index/" in caught.value.log_tail
     assert SECRET not in caught.value.log_tail + caught.value.sentence
+
+
+def test_a_network_that_is_gone_or_the_hosts_own_is_refused_with_its_setting(
+    client: DockerClient, make: Make, publish: Publish, state_dir: Path, owner: str
+) -> None:
+    """At the worker's start, whatever name leads to it, and for a job that comes when it was taken away: such a job waits."""
+    for network in ("no-such-network", "host", str(client.networks.get("host").id), "none"):
+        builder = SandboxBuilder(image=load_only(["builder_image"]).builder_image, state_dir=state_dir, owner=owner, network=network)
+        with pytest.raises(Unavailable, match="BUILD_NETWORK"):
+            builder.check()
+    with pytest.raises(Unavailable, match=r"no-such-network not found.*BUILD_NETWORK"):
+        make(publish(), network="no-such-network")
 
 
 def test_proxy_and_authorities_are_for_the_networked_phases_alone(
