@@ -16,17 +16,19 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
-from benchmarks import build, engine, execution, monitor, resolve
+from benchmarks import build, engine, execution, monitor, resolve, ways
 from benchmarks.loops import LOOPS
 from benchmarks.way import Measured, Run, Scenario
 from offchainvm import logs
 from offchainvm.settings import load_only
 
+Found = TypeVar("Found")
 RESULTS = Path(__file__).parent / "results"
 SCENARIOS = (
     Scenario(name="idle, one job at a time", jobs=60, keys=1, commit_seconds=0, idle=True),
@@ -91,11 +93,9 @@ def _measure_resolve(console: Console, only: str, share: float) -> Sequence[reso
 
 
 def _measure_engine(console: Console, only: str, share: float) -> Sequence[Any]:
-    interpreter = engine.build_interpreter()
-    if isinstance(interpreter, str):
-        console.print(f"[dim]No interpreter to compare with: {interpreter}.[/dim]")
-    program = None if isinstance(interpreter, str) else interpreter
-    loops = [engine.measure_loop(loop, share=share, interpreter=program) for loop in LOOPS if only in loop.name]
+    interpreter = _there_is(console, "interpreter", ways.build_interpreter())
+    wasmer = _there_is(console, "wasmer", ways.find_wasmer())
+    loops = [engine.measure_loop(loop, share=share, interpreter=interpreter, wasmer=wasmer) for loop in LOOPS if only in loop.name]
     console.print(_table_of_loops(loops))
     one = engine.measure_pass(share=share)
     console.print(
@@ -114,6 +114,13 @@ def _measure_engine(console: Console, only: str, share: float) -> Sequence[Any]:
     else:
         console.print("[dim]No rate on two cores: there is but one.[/dim]")
     return [*loops, one, cost, rate]
+
+
+def _there_is(console: Console, name: str, found: Found | str) -> Found | None:
+    if isinstance(found, str):
+        console.print(f"[dim]No {name} to compare with: {escape(found)}[/dim]")
+        return None
+    return found
 
 
 def _measure_builds(console: Console, only: str, share: float) -> Sequence[Any]:
@@ -145,10 +152,11 @@ def _measure_builds(console: Console, only: str, share: float) -> Sequence[Any]:
 
 def _table_of_loops(loops: Sequence[engine.MeasuredLoop]) -> Table:
     table = Table(title="Time of a loop against plain wasmtime")
-    for column in ("loop", "plain", "native fuel", "injected", "wasmi with fuel", "instructions", "same count"):
+    for column in ("loop", "plain", "native fuel", "injected", "wasmer, injected", "wasmi with fuel", "instructions", "same count"):
         table.add_column(column)
     for item in loops:
-        ratios = [f"{ratio:.2f}x" if ratio else "" for ratio in (item.native_ratio, item.injected_ratio, item.interpreter_ratio)]
+        measured = (item.native_ratio, item.injected_ratio, item.wasmer_ratio, item.interpreter_ratio)
+        ratios = [f"{ratio:.2f}x" if ratio else "" for ratio in measured]
         table.add_row(item.name, f"{item.plain_ms:.0f} ms", *ratios, f"{item.instructions:,}", "yes" if item.same_count else "NO")
     return table
 
