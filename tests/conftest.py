@@ -1,4 +1,4 @@
-"""How the tests are shared out when several processes run them (`pytest -n`)."""
+"""How the tests are shared out when several processes run them (`pytest -n`), and how what they measured is told."""
 
 from __future__ import annotations
 
@@ -23,3 +23,12 @@ class ByFile(LoadScopeScheduling):  # type: ignore[misc]  # xdist publishes no t
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByFile:
     return ByFile(config, log)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """With -v: what tests recorded of their cases (`record_property`), which is told and never judged."""
+    if terminalreporter.verbosity > 0:
+        for report in terminalreporter.getreports("passed"):
+            if report.user_properties:
+                told = ", ".join(f"{name} {value}" for name, value in report.user_properties)
+                terminalreporter.write_line(f"{report.nodeid.rpartition('::')[2]}: {told}")
