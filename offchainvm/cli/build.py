@@ -21,6 +21,7 @@ SETTINGS = (
     "state_dir",
     "worker_id",
     "ca_bundle",
+    "docker_image",
     "builder_image",
     "docker_runtime",
     "compile_timeout_seconds",

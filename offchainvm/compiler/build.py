@@ -33,6 +33,7 @@ class SandboxBuilder(Builder):
 
     Args:
         image: the builder image; ``make builder-image`` makes it.
+        base_image: what it should have been made on, e.g. DOCKER_IMAGE; empty = anything.
         state_dir: where its layers were recorded, and where the logs of builds are kept.
         owner: name in the labels of containers and volumes, e.g. WORKER_ID.
         runtime: container runtime, e.g. ``runsc``; empty = the engine's default.
@@ -50,6 +51,7 @@ class SandboxBuilder(Builder):
         image: str,
         state_dir: Path,
         owner: str,
+        base_image: str = "",
         runtime: str = "",
         mirror_url: str = "",
         crates_mirror_url: str = "",
@@ -58,7 +60,7 @@ class SandboxBuilder(Builder):
         ca_bundle: Path | None = None,
         verify: Verify = "off",
     ) -> None:
-        self._image = image
+        self._image, self._base_image = image, base_image
         self._state_dir = state_dir
         self._owner = owner
         self._runtime = runtime
@@ -75,6 +77,7 @@ class SandboxBuilder(Builder):
         """The builder of a compile worker."""
         return cls(
             image=settings.builder_image,
+            base_image=settings.docker_image,
             state_dir=settings.state_dir,
             owner=settings.node_name,
             runtime=settings.docker_runtime,
@@ -88,7 +91,7 @@ class SandboxBuilder(Builder):
 
     def build(self, request: BuildRequest, *, on_event: OnEvent = ignore_event, cancellation: Cancellation | None = None) -> BuiltModule:
         client = self._connected()
-        record = image.check_image(client, self._image, state_dir=self._state_dir)
+        record = self._check_image(client)
         limits = request.limits
         build_id = uuid.uuid4().hex[:16]
         place = sandbox.Sandbox(
@@ -124,7 +127,7 @@ class SandboxBuilder(Builder):
         with contextlib.closing(engine.connect()) as client:
             runtime = engine.check_runtime(client, self._runtime)
             network = engine.check_network(client, self._network.name)
-            record = image.check_image(client, self._image, state_dir=self._state_dir)
+            record = self._check_image(client)
             log.info(
                 "Builds can run.", action="check_builds", image=self._image, builds_with=record.summary, runtime=runtime, network=network
             )
@@ -135,6 +138,9 @@ class SandboxBuilder(Builder):
             client, self._client = self._client, None
         if client is not None:
             client.close()
+
+    def _check_image(self, client: DockerClient) -> image.ImageRecord:
+        return image.check_image(client, self._image, state_dir=self._state_dir, base_image=self._base_image)
 
     def _keep(self, run: BuildRun, *, outcome: str, last_words: str = "", provenance: dict[str, Any] | None = None) -> Path | None:
         """Store the log, and say where it is. What a failure said last is read again after the end: following may lose it."""

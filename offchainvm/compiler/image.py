@@ -68,27 +68,34 @@ def find_layers(client: DockerClient, image: str) -> tuple[str, ...] | None:
     return None if attributes is None else _layers(attributes)
 
 
-def check_image(client: DockerClient, image: str, *, state_dir: Path) -> ImageRecord:
+def check_image(client: DockerClient, image: str, *, state_dir: Path, base_image: str = "") -> ImageRecord:
     """The record of ``image``, whose layers are those that were recorded; one found without a record gets one.
+
+    Args:
+        base_image: what it should have been made on; empty = anything.
 
     Raises:
         Unavailable: the engine has no such image, or is away (service ``docker``).
-        ImageMismatch: the image is not the recorded one, or one that another release made.
+        ImageMismatch: the image is not the recorded one, or one that was made by another release or on another base.
     """
-    record = compare_image(client, image, state_dir=state_dir)
+    record = compare_image(client, image, state_dir=state_dir, base_image=base_image)
     if record is not None:
         return record
     log.warning("A builder image without a record was found: its layers are trusted from now on.", action="image_found", image=image)
     return _record(client, image, state_dir, origin="found")
 
 
-def compare_image(client: DockerClient, image: str, *, state_dir: Path) -> ImageRecord | None:
+def compare_image(client: DockerClient, image: str, *, state_dir: Path, base_image: str = "") -> ImageRecord | None:
     """As ``check_image``, but nothing is recorded: None where there is no record yet."""
     attributes = _attributes(client, image)
     if attributes is None:
         raise Unavailable("docker", f"The builder image {image} is missing.", remedy=_REMEDY)
-    if _labels(attributes).get(LABEL_RECIPE) and not _is_current(attributes):
+    labels = _labels(attributes)
+    if labels.get(LABEL_RECIPE) and not _is_current(labels):
         raise ImageMismatch(f"The builder image {image} was made by another release, with other contents.", remedy=_REMEDY)
+    if labels.get(LABEL_RECIPE) and not _is_on(labels, base_image):
+        found = f"on {labels[LABEL_BASE]}" if labels.get(LABEL_BASE) else "out of Debian packages"
+        raise ImageMismatch(f"The builder image {image} was made {found}, and DOCKER_IMAGE names {base_image}.", remedy=_REMEDY)
     record = read_record(state_dir, image)
     if record is not None and record.layers != _layers(attributes):
         raise ImageMismatch(
@@ -109,10 +116,10 @@ def make_image(
         force: make it anew even when it is there.
 
     Raises:
-        Unavailable: neither way is open here; the text says what is missing.
+        Unavailable: neither way is open here, or the base is not to be had and no other will do; the text says what is missing.
     """
     attributes = None if force else _attributes(client, image)
-    if attributes is not None and _is_current(attributes, base_image):
+    if attributes is not None and _is_current(_labels(attributes)) and _is_on(_labels(attributes), base_image):
         say(f"The builder image {image} is there.")
         record = read_record(state_dir, image)
         return record if record and record.layers == _layers(attributes) else _record(client, image, state_dir, origin="found")
@@ -181,13 +188,20 @@ def _labels(attributes: dict[str, Any]) -> dict[str, str]:
     return (attributes.get("Config") or {}).get("Labels") or {}
 
 
-def _is_current(attributes: dict[str, Any], base_image: str = "") -> bool:
-    """Whether its label names a recipe of today and, where it has a base and one is asked for, that base."""
-    labels, today = _labels(attributes), _recipes()
-    made_by = labels.get(LABEL_RECIPE, "")
-    if made_by.startswith("dockerfile-"):
-        return made_by == today.get("dockerfile", made_by) and base_image in {"", labels.get(LABEL_BASE)}
-    return made_by == today["debian"]
+def _is_current(labels: dict[str, str]) -> bool:
+    """Whether its label names a recipe of today."""
+    made_by, today = labels.get(LABEL_RECIPE, ""), _recipes()
+    return made_by == (today.get("dockerfile", made_by) if made_by.startswith("dockerfile-") else today["debian"])
+
+
+def _is_on(labels: dict[str, str], base_image: str) -> bool:
+    """Whether it was made on ``base_image``; Debian packages stand in for a base that is not pinned."""
+    base = labels.get(LABEL_BASE, "")
+    return base_image in {"", base} or not (base or _is_pinned(base_image))
+
+
+def _is_pinned(base_image: str) -> bool:
+    return "@" in base_image
 
 
 def _recipes() -> dict[str, str]:
@@ -204,7 +218,10 @@ def _have_base(client: DockerClient, base_image: str, say: Say) -> bool:
     say(f"Asking the registry for {base_image} …")
     try:
         client.images.pull(base_image)
-    except docker.errors.APIError:
+    except docker.errors.APIError as error:
+        if _is_pinned(base_image):
+            remedy = "Let this machine reach its registry, or correct DOCKER_IMAGE; without a digest, Debian packages may stand in for it."
+            raise Unavailable("docker", f"{base_image} is not to be had here, and its digest allows no other.", remedy=remedy) from error
         say(f"{base_image} is not to be had here: making the image from Debian packages instead.")
         return False
     return True
@@ -213,7 +230,7 @@ def _have_base(client: DockerClient, base_image: str, say: Say) -> bool:
 def _from_dockerfile(client: DockerClient, image: str, base_image: str, say: Say) -> None:
     say(f"Building {image} on {base_image} …")
     digests = client.images.get(base_image).attrs.get("RepoDigests")
-    if digests and "@" not in base_image:
+    if digests and not _is_pinned(base_image):
         say(f"  A base by this name may change; this one is pinned by DOCKER_IMAGE={digests[0]}")
     labels = {LABEL_RECIPE: _recipes()["dockerfile"], LABEL_BASE: base_image}
     answers = client.api.build(

@@ -31,10 +31,10 @@ def check_docker() -> str:
 
 def check_builder_image() -> str:
     """The builder image is there, and is the recorded one. Looks only: what a build would record is not recorded here."""
-    settings = load_only(["builder_image", "state_dir"])
-    name = settings.builder_image
+    settings = load_only(["docker_image", "builder_image", "state_dir"])
+    name, base = settings.builder_image, settings.docker_image
     with contextlib.closing(engine.connect()) as client:
-        record = image.compare_image(client, name, state_dir=settings.state_dir)
+        record = image.compare_image(client, name, state_dir=settings.state_dir, base_image=base)
     return f"{name}, {record.summary}" if record else f"{name}; the first build will record its layers"
 
 

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 Build = Callable[..., BuiltModule]
 Publish = Callable[..., str]
 Derive = Callable[[str], str]
+# A registry where nobody listens.
+PINNED = f"127.0.0.1:1/rust:1.90-slim@sha256:{'0' * 64}"
 # Answers as a toolchain before 1.78 does: it knows the WASI target by its old name, and has its library there.
 OLD_TOOLCHAIN = r"""
 RUN mv /usr/bin/rustc /usr/bin/rustc-new && mkdir -p /old/lib/rustlib && cd /old/lib/rustlib \
@@ -73,7 +75,9 @@ def test_an_image_of_another_release_is_refused_and_made_anew_from_the_dockerfil
     assert "clang" in made.c_compiler
     assert made.toolchain.startswith("rustc 1.")
     assert any("made anew" in line for line in said)
-    assert image.check_image(client, name, state_dir=tmp_path) == made
+    assert image.check_image(client, name, state_dir=tmp_path, base_image=base) == made
+    with pytest.raises(ImageMismatch, match=f"was made on {base}, and DOCKER_IMAGE names {PINNED}"):
+        image.check_image(client, name, state_dir=tmp_path, base_image=PINNED)
     assert image.make_image(client, name, base_image=base, state_dir=tmp_path, say=said.append) == made
     assert "is there" in said[-1]
 
@@ -81,6 +85,18 @@ def test_an_image_of_another_release_is_refused_and_made_anew_from_the_dockerfil
     image.write_record(tmp_path, image.ImageRecord(name, ("sha256:other",), "dockerfile", "2026-01-01"))
     with pytest.raises(ImageMismatch, match="not the one that was recorded"):
         image.check_image(client, name, state_dir=tmp_path)
+
+
+def test_a_base_pinned_by_its_digest_is_that_one_or_none(client: DockerClient, derive: Derive, tmp_path: Path) -> None:
+    """Debian packages stand in for a base that is not to be had, unless it is pinned: when the image is made, and when a worker starts."""
+    name = derive(f'LABEL {image.LABEL_RECIPE}={image._recipes()["debian"]} {image.LABEL_BASE}=""')
+    assert image.check_image(client, name, state_dir=tmp_path, base_image="rust:1.90")
+    builder = SandboxBuilder(image=name, state_dir=tmp_path, owner="x", base_image=PINNED)
+    with pytest.raises(ImageMismatch, match=f"out of Debian packages, and DOCKER_IMAGE names {PINNED}"):
+        builder.check()
+
+    with pytest.raises(Unavailable, match=f"{PINNED} is not to be had here, and its digest allows no other"):
+        image.make_image(client, "offchainvm-no-such-image", base_image=PINNED, state_dir=tmp_path, say=print)
 
 
 def test_an_image_that_is_missing_is_asked_for(client: DockerClient, tmp_path: Path) -> None:
