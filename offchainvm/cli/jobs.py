@@ -33,8 +33,8 @@ _NOT_CANCELLED = {
 }
 _STATE = typer.Option(None, help="Only jobs in this state.")
 _LIMIT = typer.Option(20, min=1, max=1000, help="At most so many, the newest first.")
-_IDENTIFIER = typer.Argument(metavar="ID", help="A request id, a data id (or its beginning), a transaction, or OWNER/NAME of a repository.")
-_OF = typer.Argument(None, metavar="[ID]", help="Only jobs of this transaction, or of this repository (OWNER/NAME).")
+_IDENTIFIER = typer.Argument(metavar="ID", help="A request id, a data id (or its beginning), a transaction, a sender, or OWNER/NAME.")
+_OF = typer.Argument(None, metavar="[ID]", help="Only jobs of this transaction, sender's account or repository (OWNER/NAME).")
 _AS_JSON = typer.Option(False, "--json", help="Print JSON instead of a table.")
 
 
@@ -165,6 +165,7 @@ def as_values(job: Job) -> dict[str, Any]:
     return {
         "request_id": job.request_id,
         "data_id": job.data_id,
+        "sender_id": job.sender_id,
         "stage": job.stage.value,
         "state": job.state.value,
         "verdict": job.verdict.value if job.verdict else None,

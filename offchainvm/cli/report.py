@@ -120,6 +120,7 @@ def job_facts(job: Job) -> Table:
         ("request", str(job.request_id)),
         ("data id", job.data_id),
         ("state", f"{verdict_of(job)} (stage {job.stage.value}, attempt {job.attempt})"),
+        ("sender", job.sender_id or ""),
         ("source", source_of(job)),
         ("limits", f"{limits.max_instructions:,} instructions, {limits.max_memory_mb} MiB, {limits.max_execution_seconds} s"),
         ("clamped by us", ", ".join(job.limits_clamped)),

@@ -139,7 +139,7 @@ class Lookups:
 
 
 def matching(records: Lookups, untrusted_name: str, state: State | None = None, limit: int = 1000) -> list[Job]:
-    """The jobs of a request id, a data id or the beginning of one, a transaction, or a repository, the newest first."""
+    """The jobs of a request id, a data id or the beginning of one, a transaction, a repository or a sender, the newest first."""
     found = _named(records, untrusted_name, limit if state is None else 1000)
     return [job for job in found if state in (None, job.state)][:limit]
 
@@ -149,11 +149,12 @@ def _named(records: Lookups, name: str, limit: int) -> list[Job]:
         return records.by_repository("/".join(name.removesuffix(".git").rstrip("/").split("/")[-2:]), limit)
     if len(name) == 64:
         exact = records.get(name.lower())
-        return [exact] if exact else []
+        return [exact] if exact else records.by_sender(name, limit)
     by_request = records.by_request_id(int(name)) if name.isdecimal() and int(name) <= REQUEST_ID_MAX else None
     if by_request:
         return [by_request]
-    return records.by_transaction(name) or [job for job in records.list_jobs(None, 1000) if name and job.data_id.startswith(name.lower())]
+    found = records.by_transaction(name) or records.by_sender(name, limit)
+    return found or [job for job in records.list_jobs(None, 1000) if name and job.data_id.startswith(name.lower())]
 
 
 def _readable(fields: dict[str, str]) -> Job | None:

@@ -52,12 +52,18 @@ class House:
         self.store, self.resolves = JobStore(self.redis), Resolves(self.redis)
 
     def accept(
-        self, number: int, *, repo: str = "https://github.com/tests/echo", input_data: str = "{}", stage: Stage = Stage.COMPILE
+        self,
+        number: int,
+        *,
+        repo: str = "https://github.com/tests/echo",
+        input_data: str = "{}",
+        stage: Stage = Stage.COMPILE,
+        sender_id: str = "",
     ) -> str:
         source = CodeSource(repo=repo, commit="main")
         task = CompileTask(request_id=number, data_id=f"{number:064x}", code_source=source, input_data=input_data)
         place = {"source_key": SOURCE_KEY, "commit_sha": "c0" * 20, "repository": repo.removeprefix("https://github.com/")}
-        self.store.accept(task, stage=stage, limits=LIMITS, deadline_height=1000, **place)
+        self.store.accept(task, stage=stage, limits=LIMITS, deadline_height=1000, sender_id=sender_id, **place)
         return task.data_id
 
     def claim(self, data_id: str, stage: Stage) -> Claim:

@@ -31,16 +31,18 @@ def test_an_empty_house_is_shown_as_one(browser: Any, redis_client: redis.Redis,
     assert "<script" not in html
 
 
-def test_jobs_are_found_by_state_request_data_id_repository_and_transaction(browser: Any, house: Any) -> None:
-    house.accept(1)
-    done = house.settled(2)
+def test_jobs_are_found_by_state_request_data_id_repository_sender_and_transaction(browser: Any, house: Any) -> None:
+    house.accept(1, sender_id="ab" * 32)
+    done = house.settled(2, sender_id="alice.near")
     house.answered(3, repo="https://github.com/other/one")
     house.in_flight("abc", 3)
     assert sorted(requests_of(browser.text("/"))) == [1, 2, 3]
     for query, numbers in {
         "state=queued": [1], "state=settled": [2], "state=resolving": [3], "state=parked": [], "state=nonsense": [1, 2, 3],
         "find=2": [2], f"find={done}": [2], "find=tests/echo": [1, 2], "find=https://github.com/other/one": [3], "find=abc": [3],
-        "find=hash2": [2], "find=tests/echo&state=settled": [2], "find=nobody": [], "find=%00%ff%0d": [], f"find={'9' * 5000}": [],
+        "find=hash2": [2], "find=tests/echo&state=settled": [2],
+        "find=alice.near": [2], "find=alice.near&state=queued": [], f"find={'ab' * 32}": [1],
+        "find=nobody": [], "find=%00%ff%0d": [], f"find={'9' * 5000}": [],
     }.items():  # fmt: skip
         assert sorted(requests_of(browser.text(f"/?{query}"))) == numbers, query[:80]
 
@@ -63,7 +65,7 @@ def test_every_job_is_on_one_page_of_the_list_and_on_one_only(browser: Any, hous
 
 
 def test_a_job_is_a_picture_with_limits_answer_and_history(browser: Any, house: Any, tmp_path: Path) -> None:
-    data_id = house.settled(5, input_data='{"n": 1}')
+    data_id = house.settled(5, input_data='{"n": 1}', sender_id="alice.near")
     (tmp_path / "builds").mkdir()
     (tmp_path / "builds" / f"{'5e' * 32}.b1.log").write_text("   Compiling echo\n    Finished release\n")
     html = browser.text(f"/jobs/{data_id}")
@@ -76,6 +78,7 @@ def test_a_job_is_a_picture_with_limits_answer_and_history(browser: Any, house: 
         "of 128.0 MiB",
         "done",
         "hash5",
+        "/?find=alice.near",
         "Finished release",
         "worker-1:7",
         "{&#34;n&#34;: 1}",

@@ -50,6 +50,9 @@ class Records:
     def by_repository(self, repository: str, limit: int = 50) -> list[Job]:
         return [job for job in self.jobs if job.source and job.source.repo.endswith(f"/{repository}")][:limit]
 
+    def by_sender(self, sender_id: str, limit: int = 50) -> list[Job]:
+        return [job for job in self.jobs if job.sender_id == sender_id][:limit]
+
     def cancel(self, data_id: str, answer: ToResolve) -> CancelAnswer:
         self.cancelled_with.append((data_id, answer))
         return self.cancel_answer
@@ -132,11 +135,12 @@ def test_retry_says_what_it_did(run: Run, records: Records, answer: RetryAnswer,
     assert json.loads(run("jobs", "retry", "7", "--json")[1]) == {"data_id": "ab" * 32, "answer": answer.value}
 
 
-@pytest.mark.parametrize("identifier", ["examples/word-count", "https://github.com/examples/word-count.git", "Hash"])
-def test_jobs_are_found_by_repository_and_transaction(run: Run, records: Records, identifier: str) -> None:
-    records.jobs[1:] = [replace(records.jobs[1], source=None)]
+@pytest.mark.parametrize("identifier", ["examples/word-count", "https://github.com/examples/word-count.git", "Hash", "alice.near"])
+def test_jobs_are_found_by_repository_transaction_and_sender(run: Run, records: Records, identifier: str) -> None:
+    records.jobs[:] = [replace(records.jobs[0], sender_id="alice.near"), replace(records.jobs[1], source=None)]
     assert [job["request_id"] for job in json.loads(run("jobs", "list", identifier, "--json")[1])] == [7]
-    assert json.loads(run("jobs", "show", identifier, "--json")[1])["request_id"] == 7
+    assert json.loads(run("jobs", "show", identifier, "--json")[1])["sender_id"] == "alice.near"
+    assert "alice.near" in run("jobs", "show", identifier)[1]
     assert json.loads(run("jobs", "list", identifier, "--state", "running", "--json")[1]) == []
 
 
