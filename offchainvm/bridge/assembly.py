@@ -12,11 +12,12 @@ from offchainvm.bridge.announcer import Announcer
 from offchainvm.bridge.evidence import Coroner
 from offchainvm.bridge.head import Head
 from offchainvm.bridge.intake import Intake
+from offchainvm.bridge.keeper import Keeper
 from offchainvm.bridge.lists import Lists, Patterns
 from offchainvm.bridge.monitor import Monitor, Subject
 from offchainvm.bridge.poller import Backlog, Poller
 from offchainvm.bridge.readings import FleetReadings, monitor_readings
-from offchainvm.bridge.reconciler import Keeper, Reconciliation, Uptime
+from offchainvm.bridge.reconciler import Reconciliation, Uptime
 from offchainvm.bridge.relay import Relay, open_broker
 from offchainvm.bridge.reporter import Reporter
 from offchainvm.bridge.service import Part, Service
@@ -29,6 +30,7 @@ from offchainvm.contract import kept_request
 from offchainvm.coordinator import POLL_MARGIN_SECONDS, Coordinator
 from offchainvm.fleet import Heartbeat, Member, Registry
 from offchainvm.jobs.connection import connect
+from offchainvm.jobs.journals import Journals
 from offchainvm.jobs.outbox import Outbox
 from offchainvm.jobs.pauses import Pauses
 from offchainvm.jobs.reconcile import Reconciler
@@ -63,6 +65,7 @@ class Bridge:
         self._admission = _admission(settings, self._store, self._coordinator, rpc=self._rpc, head=self._head)
         self._journal = Journal(settings.state_dir.expanduser() / "journal", "bridge")
         self._intake = Intake(journal=self._journal, store=self._store, admission=self._admission)
+        self._keeper = Keeper(self._intake, journals=Journals(self._redis), home=self._journal.home, worker=settings.node_name)
 
     def service(self) -> Service:
         """All parts of the bridge, the monitor among them where ENABLE_EVENT_MONITOR says so."""
@@ -77,7 +80,7 @@ class Bridge:
         )
         metrics.add_source("fleet", self._readings().read)
         parts = [
-            Part("keeper", Keeper(self._intake).run, patience_seconds=_SLOW_SECONDS),
+            Part("keeper", self._keeper.run, patience_seconds=_SLOW_SECONDS),
             *self._pollers(),
             Part("relay", relay.run),
             Part("reconciler", reconciliation.run),
@@ -95,7 +98,7 @@ class Bridge:
             redis=self._redis,
             store=self._store,
             coordinator=self._coordinator,
-            closing=[settler.close, reporter.close, self._journal.close, self._coordinator.close],
+            closing=[settler.close, reporter.close, self._keeper.leave, self._journal.close, self._coordinator.close],
         )
 
     def _pollers(self) -> list[Part]:
@@ -106,6 +109,7 @@ class Bridge:
             pauses=Pauses(self._redis),
             worker=self._settings.node_name,
             timeout_seconds=self._settings.poll_timeout_seconds,
+            on_later=self._keeper.tell,
         )
         grace_seconds = poller.longest_poll_seconds + POLL_MARGIN_SECONDS
         count = self._settings.poll_concurrency

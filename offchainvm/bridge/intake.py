@@ -80,8 +80,14 @@ class Intake:
         finally:
             self._in_hand.discard(key)
 
-    def tend(self) -> None:
+    def missing(self) -> int:
+        """Journalled tasks that are no job of this Redis, as far as is known."""
+        return sum(kind == _KIND and key not in self._known for kind, key, _ in self._journal.entries())
+
+    def tend(self) -> bool:
         """Bring in what Redis does not have: everything when it is another Redis than before, else what failed.
+
+        Returns True where journals of processes that are gone were looked for, and no other has entries at this place.
 
         Raises:
             Unavailable: Redis is away; ``ready`` is cleared.
@@ -91,13 +97,14 @@ class Intake:
             if run_id != self._run_id:
                 self.ready.clear()
                 self._known.clear()
-            self._adopt()
+            alone = self._adopt()
             self._bring_in_missing()
         except Unavailable:
             self.ready.clear()
             raise
         self._run_id = run_id
         self.ready.set()
+        return alone
 
     def sweep(self) -> int:
         """Forget tasks whose job has been settled for some seconds; the number forgotten.
@@ -162,10 +169,12 @@ class Intake:
         self._journal.discard([key])
         return Taken.REJECTED
 
-    def _adopt(self) -> None:
-        if time.monotonic() - self._adopted_at > _ADOPT_EVERY_SECONDS:
-            self._adopted_at = time.monotonic()
-            self._journal.adopt()
+    def _adopt(self) -> bool:
+        if time.monotonic() - self._adopted_at <= _ADOPT_EVERY_SECONDS:
+            return False
+        self._adopted_at = time.monotonic()
+        self._journal.adopt()
+        return not self._journal.entries_of_others()
 
     def _bring_in_missing(self) -> None:
         now, brought = time.monotonic(), 0

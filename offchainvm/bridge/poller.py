@@ -6,11 +6,13 @@ import os
 import random
 import threading
 import time
+from collections.abc import Callable
 
 from offchainvm.bridge.intake import Intake, Taken
 from offchainvm.bridge.link import Link
 from offchainvm.coordinator import POLL_MARGIN_SECONDS, POLL_SECONDS_MAX, Coordinator
 from offchainvm.errors import Refused, Unavailable
+from offchainvm.jobs.journals import STALE_SECONDS
 from offchainvm.jobs.pauses import Pauses
 from offchainvm.jobs.resolves import Resolves
 from offchainvm.jobs.store import JobStore
@@ -61,13 +63,27 @@ class Poller:
     """Polls for tasks; ``run`` in as many threads as polls should be held at once."""
 
     def __init__(
-        self, *, coordinator: Coordinator, intake: Intake, backlog: Backlog, pauses: Pauses, worker: str, timeout_seconds: float
+        self,
+        *,
+        coordinator: Coordinator,
+        intake: Intake,
+        backlog: Backlog,
+        pauses: Pauses,
+        worker: str,
+        timeout_seconds: float,
+        on_later: Callable[[], None],
     ) -> None:
+        """``on_later``: called when a task stays in the journal for now; raises Unavailable while Redis is away."""
         self._coordinator, self._intake, self._backlog = coordinator, intake, backlog
         self._timeout_seconds = min(timeout_seconds, POLL_SECONDS_MAX)
         self._link, self._redis = Link("coordinator"), Link("redis")
-        self._rejected = 0
+        self._rejected, self._on_later = 0, on_later
         self._pauses, self._worker, self._paused = pauses, worker, False
+
+    @property
+    def _longest_seconds(self) -> float:
+        """How long a poll counts whose end nobody told: until the bridge that made it is missed too."""
+        return self._timeout_seconds + POLL_MARGIN_SECONDS + STALE_SECONDS
 
     @property
     def longest_poll_seconds(self) -> float:
@@ -98,7 +114,7 @@ class Poller:
             self._redis.up()
             return _LOOK_EVERY_SECONDS
         poll = f"{self._worker}:{os.getpid()}:{threading.get_ident()}"
-        allowed = self._pauses.begin_poll(self._worker, poll, longest_seconds=self._timeout_seconds + POLL_MARGIN_SECONDS)
+        allowed = self._pauses.begin_poll(self._worker, poll, longest_seconds=self._longest_seconds)
         self._redis.up()
         self._tell_of_pause(paused=not allowed)
         if not allowed:
@@ -128,5 +144,7 @@ class Poller:
 
     def _pause_after(self, taken: Taken) -> float:
         """Something else than the Coordinator may answer at that address, with a page for every poll."""
+        if taken is Taken.LATER:
+            self._on_later()
         self._rejected = self._rejected + 1 if taken is Taken.REJECTED else 0
         return min(_LONGEST_REJECT_PAUSE_SECONDS, 0.05 * 2.0 ** min(self._rejected, 16)) if self._rejected else 0.0

@@ -1,4 +1,4 @@
-"""Puts right every few seconds what messages may lose, and keeps the journal no larger than it must be."""
+"""Puts right every few seconds what messages may lose; keeps the journal no larger than it must be."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ from offchainvm.logs import get_logger
 log = get_logger()
 
 _EVERY_SECONDS = 2.0
-_TEND_EVERY_SECONDS = 0.5
 _GAP_SECONDS = LEASE_SECONDS / 2
 """A lease is renewed when a third of it is gone: within a shorter gap none runs out."""
 
@@ -77,24 +76,3 @@ class Reconciliation:
             )
         self._intake.sweep()
         return _EVERY_SECONDS
-
-
-class Keeper:
-    """Has every journalled task in Redis, before polling starts and whenever Redis comes back another."""
-
-    def __init__(self, intake: Intake) -> None:
-        self._intake = intake
-        self._link = Link("redis", longest_seconds=2.0)
-
-    def run(self, stop: threading.Event) -> None:
-        """Look twice a second until ``stop``."""
-        turns(stop, self._link, self.turn)
-
-    def turn(self) -> float:
-        """One look.
-
-        Raises:
-            Unavailable: Redis is away.
-        """
-        self._intake.tend()
-        return _TEND_EVERY_SECONDS

@@ -6,10 +6,12 @@ import time
 from collections.abc import Iterator
 
 import typer
+from redis import Redis
 
 from offchainvm.cli.pause import REASON
 from offchainvm.errors import Unavailable
 from offchainvm.jobs.connection import connect
+from offchainvm.jobs.journals import Journals
 from offchainvm.jobs.pauses import Pauses
 from offchainvm.jobs.store import JobStore
 from offchainvm.settings import Role, load
@@ -18,38 +20,42 @@ LOOK_SECONDS = 1.0
 _WAIT = typer.Option(False, "--wait", help="Wait until nothing is left, and tell each change; exit code 0 then.")
 _TIMEOUT = typer.Option(0.0, "--timeout", min=0, help="With --wait: give up after so many seconds, with exit code 1; 0 = never.")
 _NOT_WORK = ("settled", "rejected")
+_VANISHED = "vanished bridges"
 
 
 def drain(wait: bool = _WAIT, timeout: float = _TIMEOUT, reason: str = REASON) -> None:
     """Let no new work in, and say when nothing is left.
 
     The whole fleet is paused until `offchainvm resume`. Exit code 0 when nothing is left, else 1. Left are polls on their
-    way, jobs, transactions in flight and reports that the Coordinator has not taken.
+    way, tasks in the journals of bridges that are no job yet, jobs, transactions in flight, and reports that the
+    Coordinator has not taken; and bridges that vanished in the last day, since nobody knows what their journals hold.
     """
     redis = connect(load([Role.DASHBOARD]).redis_url)
-    pauses, store = Pauses(redis), JobStore(redis)
-    pauses.pause(reason=reason or "drained")
+    Pauses(redis).pause(reason=reason or "drained")
     give_up_at, told = time.monotonic() + timeout if timeout else None, ""
-    for found in _looks(pauses, store, give_up_at=give_up_at) if wait else [left(pauses, store)]:
+    for found in _looks(redis, give_up_at=give_up_at) if wait else [left(redis)]:
         text = ", ".join(f"{count} {name}" for name, count in found.items()) or "nothing"
         if text != told:
             typer.echo(f"Left: {text}.")
+            if _VANISHED in found:
+                typer.echo("The journal of a vanished bridge may hold tasks: a bridge on its host, with its STATE_DIR, brings them in.")
         told = text
     raise typer.Exit(0 if told == "nothing" else 1)
 
 
-def left(pauses: Pauses, store: JobStore) -> dict[str, int]:
-    """What is not finished, by name; the polls first: what they bring is a job before they are over."""
-    found = {"polls": pauses.polls(), **store.counts()}
+def left(redis: Redis) -> dict[str, int]:
+    """What is not finished, by name; the polls first, then the journals: what they bring is further on before they are over."""
+    polls, journals = Pauses(redis).polls(), Journals(redis).held()
+    found = {"polls": polls, "journalled": journals.tasks, _VANISHED: journals.vanished, **JobStore(redis).counts()}
     return {name: count for name, count in found.items() if count and name not in _NOT_WORK}
 
 
-def _looks(pauses: Pauses, store: JobStore, *, give_up_at: float | None) -> Iterator[dict[str, int]]:
+def _looks(redis: Redis, *, give_up_at: float | None) -> Iterator[dict[str, int]]:
     """One look a second, until two in a row found nothing: between two steps a job may be seen in neither."""
     empty = 0
     while empty < 2 and (give_up_at is None or time.monotonic() < give_up_at):
         try:
-            found = left(pauses, store)
+            found = left(redis)
         except Unavailable as error:
             typer.echo(str(error), err=True)
             empty = 0

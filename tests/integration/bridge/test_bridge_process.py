@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import systemd
 
+from offchainvm.cli.drain import left
 from offchainvm.jobs.pauses import Pauses
 
 
@@ -137,3 +138,25 @@ def test_settings_that_do_not_hold_are_all_named(tmp_path: Any) -> None:
         assert done.returncode == 2
         assert all(name in done.stderr for name in missing)
         assert "Traceback" not in done.stderr
+
+
+def test_a_drain_is_not_over_while_a_task_is_only_in_a_journal(house: Any, task: Any, wait: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    undecided = {"ALLOW_SENDERS": "alice.near", "WORKER_ID": "b"}  # the chain cannot be asked for the sender
+    bridge = house.start(**undecided)
+    house.coordinator.push(task(1))
+    wait(lambda: bridge.lines("decide_task_later"))
+    Pauses(house.redis).pause()
+    wait(lambda: left(house.redis) == {"journalled": 1})
+    bridge.kill()
+    seconds, _ = house.redis.time()
+    monkeypatch.setattr(house.redis, "time", lambda: (seconds + 600, 0))  # its polls are over as well
+    assert left(house.redis) == {"vanished bridges": 1}
+    monkeypatch.undo()
+    house.redis.delete("ovm:polls")
+    house.start(**undecided)
+    wait(lambda: left(house.redis) == {"journalled": 1})
+    house.bridges[-1].terminate()
+    assert left(house.redis) == {"journalled": 1}, "it stopped as it should, and has it still"
+    house.start(WORKER_ID="b")
+    wait(lambda: house.job_ids() == {f"{1:064x}"})
+    wait(lambda: "journalled" not in left(house.redis))

@@ -8,6 +8,8 @@ import pytest
 
 from offchainvm import cli
 from offchainvm.cli.drain import left
+from offchainvm.jobs import journals as journals_module
+from offchainvm.jobs.journals import Journals
 from offchainvm.jobs.pauses import FLEET, Pauses
 from offchainvm.jobs.record import Verdict
 from offchainvm.jobs.resolves import RowOutcome
@@ -45,9 +47,9 @@ def test_a_poll_on_its_way_counts_until_it_ended_and_a_dead_one_no_longer_than_i
     assert begin(pauses, "b1")
     assert begin(pauses, "dead", longest=0)
     pauses.pause()
-    assert left(pauses, house.store) == {"polls": 1}
+    assert left(house.redis) == {"polls": 1}
     pauses.end_poll("b1:poll")
-    assert left(pauses, house.store) == {}
+    assert left(house.redis) == {}
 
 
 def test_a_drain_ends_when_the_last_report_is_taken(pauses, house, redis_server, monkeypatch, capsys):
@@ -77,3 +79,25 @@ def test_a_drain_ends_when_the_last_report_is_taken(pauses, house, redis_server,
     assert drain("--wait") == 0
     finishing.join()
     assert capsys.readouterr().out.endswith("Left: nothing.\n")
+
+
+def test_what_a_journal_holds_is_left_until_its_bridge_says_otherwise(house):
+    journals = Journals(house.redis)
+    journals.tell("disk-1", "b1", 2)
+    journals.tell("disk-2", "b2", 1)
+    assert left(house.redis) == {"journalled": 3}
+    journals.tell("disk-1", "b1", 0)
+    journals.leave("disk-2", "b2")
+    assert left(house.redis) == {}
+
+
+def test_a_bridge_that_vanished_is_left_until_its_journal_was_adopted(house, monkeypatch):
+    journals = Journals(house.redis)
+    journals.tell("disk-1", "b1", 0)
+    journals.tell("disk-2", "b2", 0)
+    monkeypatch.setattr(journals_module, "STALE_SECONDS", -1.0)
+    assert left(house.redis) == {"vanished bridges": 2}
+    journals.forget_vanished("disk-1")
+    assert left(house.redis) == {"vanished bridges": 1}
+    monkeypatch.setattr(journals_module, "_FORGOTTEN_SECONDS", -1.0)
+    assert left(house.redis) == {}

@@ -68,6 +68,7 @@ def _poller(script: Script, intake: FakeIntake, store: Any, timeout_seconds: flo
         pauses=pauses or FakePauses(script),
         worker="bridge-1",
         timeout_seconds=timeout_seconds,
+        on_later=lambda: script.asked.append(-1),
     )
 
 
@@ -75,6 +76,13 @@ def test_every_task_goes_to_the_intake_also_the_one_in_hand_at_the_stop(store: A
     script, intake = Script(b"1", b"2", b"3"), FakeIntake()
     _poller(script, intake, store).run(script.stop)
     assert intake.bodies == [b"1", b"2", b"3"]
+
+
+def test_what_stays_in_the_journal_is_told_before_its_poll_is_over(store: Any) -> None:
+    script, intake = Script(b"1", None), FakeIntake()
+    intake.answer = Taken.LATER
+    _poller(script, intake, store).run(script.stop)
+    assert script.asked == [60, -1, 60]
 
 
 def test_a_paused_bridge_polls_no_more_and_what_it_polled_before_is_brought_in(store: Any) -> None:
