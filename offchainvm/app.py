@@ -28,7 +28,8 @@ from offchainvm.errors import OffchainVMError, SettingsError
 from offchainvm.fleet import Heartbeat, Member, Registry
 from offchainvm.jobs.connection import connect
 from offchainvm.jobs.server import reaching_redis
-from offchainvm.resolve_child import ResolveChild
+from offchainvm.journal import show_size
+from offchainvm.resolve_child import METRICS_SOCKET, ResolveChild
 from offchainvm.settings import Role, Settings, load
 
 log = logs.get_logger()
@@ -95,6 +96,7 @@ def _set_up_logging(**_: Any) -> None:
 def _start_worker(instance: Any, options: dict[str, Any], **_: Any) -> None:
     common = load([Role.DASHBOARD])
     logs.configure(level=common.log_level, format=common.log_format, node=common.node_name)
+    _open_metrics()
     queues = options.get("queues") or ()
     asked = [name.strip() for name in (queues.split(",") if isinstance(queues, str) else queues)]
     roles = _served([role for role in WORKER_ROLES if not asked or role.value in asked], all_needed=bool(asked))
@@ -108,10 +110,17 @@ def _start_worker(instance: Any, options: dict[str, Any], **_: Any) -> None:
     _refuse_shared_processes(_pool_name(options), roles)
     redis = connect(common.redis_url)
     health.add_check("redis", lambda: _ping(redis))
-    metrics.pool.receive(metrics.apply)
     health.serve(common.metrics_port, name=instance.hostname)
     if Role.EXECUTE in roles and Role.RESOLVE not in roles:
         _start_resolve_child()
+
+
+def _open_metrics() -> None:
+    beside = os.environ.get(METRICS_SOCKET)
+    if beside:
+        metrics.pool.join(int(beside))
+    else:
+        metrics.pool.receive(metrics.apply)
 
 
 def _ping(redis: Redis) -> None:
@@ -148,11 +157,12 @@ def _default_node_name() -> str:
 def _start_resolve_child() -> None:
     global _child  # noqa: PLW0603 -- one child a process, ended by the signal below
     try:
-        load([Role.RESOLVE])
+        settings = load([Role.RESOLVE])
     except SettingsError:
         log.debug("No operator key here: another worker resolves.", action="skip_resolve_child")
         return
-    _child = ResolveChild()
+    _child = ResolveChild(metrics_socket=metrics.pool.descriptor())
+    show_size(settings.state_dir / "journal", Role.RESOLVE.value)
 
 
 @signals.worker_ready.connect  # type: ignore[untyped-decorator]

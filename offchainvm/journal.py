@@ -22,6 +22,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from offchainvm import metrics
 from offchainvm.errors import Unavailable
 from offchainvm.logs import get_logger
 
@@ -321,6 +322,11 @@ def size_bytes(folder: Path, role: str) -> int:
         with suppress(OSError):  # its process just closed it
             sizes += file.stat().st_size
     return sizes
+
+
+def show_size(folder: Path, role: str) -> None:
+    """Have this process show how large the journals of a role are."""
+    metrics.add_source("journal", lambda: {metrics.JOURNAL_BYTES: {(role,): size_bytes(folder, role)}})
 
 
 @contextmanager

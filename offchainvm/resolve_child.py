@@ -1,6 +1,7 @@
 """The resolve worker beside an execute worker that finds the operator's key in its environment.
 
-It has a pool of its own, so a long execution never delays a resolve. A keeper process between the two holds the key
+It has a pool of its own, so a long execution never delays a resolve. What it counts is shown by the execute worker, which has the
+port of both. A keeper process between the two holds the key
 for restarts: the execute worker itself forgets it, so no process that runs guests has it. A keeper that dies takes the
 key with it, so the execute worker ends too: whatever supervises that starts it again, with the key.
 
@@ -15,6 +16,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from types import FrameType
 
 from offchainvm import logs
@@ -22,6 +24,7 @@ from offchainvm.processes import bound_command, forget_environment_variable
 
 log = logs.get_logger()
 
+METRICS_SOCKET = "OFFCHAINVM_METRICS_SOCKET"
 KEY_VARIABLES = ("OPERATOR_PRIVATE_KEY", "OPERATOR_PRIVATE_KEYS")
 WORKER_COMMAND = [sys.executable, "-m", "celery", "-A", "offchainvm", "worker", "-Q", "resolve", "-P", "solo"]
 STOP_SECONDS = 20.0
@@ -29,11 +32,15 @@ LONGEST_PAUSE_SECONDS = 30.0
 
 
 class ResolveChild:
-    """The keeper, seen from the execute worker: started once, stopped with it."""
+    """The keeper, seen from the execute worker: started once, stopped with it.
 
-    def __init__(self) -> None:
+    ``metrics_socket``: the descriptor over which it hands over what it counts (``metrics.pool``).
+    """
+
+    def __init__(self, *, metrics_socket: int) -> None:
         keeper = [sys.executable, "-m", "offchainvm.resolve_child"]
-        self._process = subprocess.Popen(bound_command(keeper, signal_number=signal.SIGTERM))
+        environment = {**os.environ, "METRICS_PORT": "0", METRICS_SOCKET: str(metrics_socket)}
+        self._process = subprocess.Popen(bound_command(keeper, signal_number=signal.SIGTERM), env=environment, pass_fds=(metrics_socket,))
         for name in KEY_VARIABLES:
             forget_environment_variable(name)
         self._stopping = False
@@ -78,8 +85,8 @@ def _stop(process: subprocess.Popen[bytes], seconds: float) -> None:
         process.wait()
 
 
-def keep_running(command: list[str]) -> None:
-    """Run ``command`` again and again, with back-off, until this process gets SIGTERM or SIGINT."""
+def keep_running(command: list[str], *, descriptors: Sequence[int] = ()) -> None:
+    """Run ``command``, with these ``descriptors``, again and again, with back-off, until this process gets SIGTERM or SIGINT."""
     stopping = threading.Event()
 
     def ask_to_stop(_signal: int, _frame: FrameType | None) -> None:
@@ -90,7 +97,7 @@ def keep_running(command: list[str]) -> None:
     pause_seconds = 1.0
     while not stopping.is_set():
         started = time.monotonic()
-        process = subprocess.Popen(bound_command(command, signal_number=signal.SIGTERM))
+        process = subprocess.Popen(bound_command(command, signal_number=signal.SIGTERM), pass_fds=descriptors)
         while process.poll() is None and not stopping.wait(0.5):
             pass
         if stopping.is_set():
@@ -103,4 +110,4 @@ def keep_running(command: list[str]) -> None:
 
 if __name__ == "__main__":
     logs.configure(level="info", format="console", node=f"resolve-keeper-{os.getpid()}")
-    keep_running(WORKER_COMMAND)
+    keep_running(WORKER_COMMAND, descriptors=[int(os.environ[METRICS_SOCKET])])

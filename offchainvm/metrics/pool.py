@@ -1,4 +1,4 @@
-"""What the processes of a worker's pool count, brought to its main process: that one has the port.
+"""What the processes of a worker's pool count, brought to its main process: that one has the port. A worker beside it joins.
 
 Each pool process keeps what changed and sends it over a datagram socket at the end of a message: no file to clean up, and
 what a process counted outlives it. It never waits: what the socket does not take now goes with the next message.
@@ -40,6 +40,17 @@ def receive(apply: Apply) -> None:
     _ways.sending.setblocking(False)
     _ways.receiver_pid = os.getpid()
     threading.Thread(target=_take, args=(receiving, apply), name="metrics", daemon=True).start()
+
+
+def descriptor() -> int:
+    """The end of the socket that sends, for a worker that is started beside this one and is to ``join``."""
+    assert _ways.sending is not None, "nothing is received here"  # noqa: S101
+    return _ways.sending.fileno()
+
+
+def join(descriptor: int) -> None:
+    """In the main process of a worker beside another one: what is counted here is handed over to that one, as by its pool."""
+    _ways.sending, _ways.receiver_pid = socket.socket(fileno=descriptor), 0
 
 
 def hand_over(name: str, amount: float, values: Sequence[str]) -> bool:

@@ -28,7 +28,7 @@ from offchainvm.errors import Refused, Unavailable
 from offchainvm.jobs.record import DEADLINE_HEIGHTS
 from offchainvm.jobs.resolves import Resolves
 from offchainvm.jobs.rows import Row, Transaction, journal_body, parse_journal_body
-from offchainvm.journal import Journal, size_bytes
+from offchainvm.journal import Journal, show_size
 from offchainvm.near.keyring import Keyring, KeyUnfit, check_limits
 from offchainvm.near.nonces import KeyBusy, KeyHeld, KeyLease, LeaseLost, NonceAhead, Nonces
 from offchainvm.near.payload import YIELD_PAYLOAD_LIMIT_BYTES
@@ -231,8 +231,7 @@ def prepare(_app: Any, settings: Settings) -> None:
         SettingsError: a key cannot be read, or the chain allows less than we send.
     """
     operator_keys(settings.operator_keys)
-    journals = rooms.state_dir(settings) / "journal"
-    metrics.add_source("journal", lambda: {metrics.JOURNAL_BYTES: {("resolve",): size_bytes(journals, "resolve")}})
+    show_size(rooms.state_dir(settings) / "journal", Role.RESOLVE.value)
     resolve_waiting.time_limit = HARD_LIMIT_SECONDS
     signals.worker_process_init.connect(_keep_replaying)
     try:

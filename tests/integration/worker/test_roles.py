@@ -12,8 +12,10 @@ from pathlib import Path
 
 import pytest
 import systemd
+import urllib3
+from celery import Celery
 
-from offchainvm.devnet.embedded_redis import EmbeddedRedis
+from offchainvm.devnet.embedded_redis import EmbeddedRedis, free_port
 from offchainvm.devnet.keys import KeyPair
 
 SECONDS = 30
@@ -128,6 +130,24 @@ def test_an_execute_worker_hands_the_key_to_a_resolve_worker_and_forgets_it(star
     assert KEY not in worker.log
     worker.process.kill()  # kill -9: nobody is left who could stop them
     wait_until(lambda: not any(KEY.encode() in environment for environment in worker.processes().values()), "the key's holders to end")
+
+
+def test_what_the_resolve_worker_beside_it_counts_an_execute_worker_shows(
+    start: Callable[..., Worker], redis_server: EmbeddedRedis
+) -> None:
+    port = free_port()
+    worker = start({**COORDINATOR, **CHAIN, **OPERATOR, "METRICS_PORT": str(port)}, "-Q", "execute", "-c", "1")
+    worker.wait_for_log("resolve@worker-1 ready")
+    with Celery(broker=redis_server.url, set_as_current=False) as app:
+        app.send_task("offchainvm.resolve", args=[{}], queue="resolve")  # after each task it hands over what it counted
+
+    def shown() -> str:
+        return urllib3.request("GET", f"http://127.0.0.1:{port}/metrics").data.decode()
+
+    asked = 'offchainvm_rpc_call_seconds_count{method="EXPERIMENTAL_protocol_config",outcome="unavailable"} 1.0'
+    wait_until(lambda: asked in shown(), "what the resolve worker asked of the chain, which is away")
+    assert 'offchainvm_journal_bytes{role="resolve"}' in shown()
+    assert "No health server" not in worker.log
 
 
 def test_a_worker_whose_resolve_worker_cannot_come_back_ends_so_that_it_is_started_again(start: Callable[..., Worker]) -> None:
