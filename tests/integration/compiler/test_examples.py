@@ -17,7 +17,7 @@ from offchainvm.engine.module import check_module
 from offchainvm.models import CodeSource
 
 EXAMPLES = Path(__file__).parents[3] / "examples"
-LIMITS = BuildLimits(timeout_seconds=100, memory_mb=1024, disk_mb=512)
+LIMITS = BuildLimits(timeout_seconds=300, memory_mb=1024, disk_mb=512)
 Build = Callable[..., BuiltModule]
 Publish = Callable[..., str]
 
