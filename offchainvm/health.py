@@ -17,30 +17,19 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 from offchainvm import metrics, notify
-from offchainvm.errors import OffchainVMError
 from offchainvm.logs import get_logger
+from offchainvm.readiness import KEPT_SECONDS, CheckResult, Readiness
 
 log = get_logger()
 
 STALE_SECONDS = 60.0
 """A loop that did not turn for so long hangs, unless one turn of it may last longer."""
 _REQUEST_SECONDS = 5.0
-
-
-@dataclass(frozen=True)
-class CheckResult:
-    """One named check: ``detail`` says what is wrong, or worth to know, ``remedy`` what to do when it is not ``ok``."""
-
-    name: str
-    ok: bool
-    detail: str = ""
-    remedy: str = ""
 
 
 class Loop:
@@ -62,7 +51,7 @@ class Loop:
         return CheckResult(name, ok=False, detail=told, remedy="Restart the process; its jobs are safe.")
 
 
-_checks: dict[str, Callable[[], object]] = {}
+_readiness = Readiness()
 _loops: dict[str, Loop] = {}
 
 
@@ -101,12 +90,13 @@ def watch_loop(name: str, loop: Loop) -> Loop:
     return loop
 
 
-def add_check(name: str, check: Callable[[], object]) -> None:
+def add_check(name: str, check: Callable[[], object], *, kept_seconds: float = KEPT_SECONDS) -> None:
     """Part of *ready*: ``check`` returns when all is well, and raises what is wrong (OffchainVMError brings its remedy).
 
-    A text that it returns is shown as the check's detail.
+    A text that it returns is shown as the check's detail. It is called when somebody asks, in a thread of its own, and its
+    answer is given again for ``kept_seconds``.
     """
-    _checks[name] = check
+    _readiness.add(name, check, kept_seconds=kept_seconds)
 
 
 def live() -> list[CheckResult]:
@@ -120,18 +110,8 @@ def is_live() -> bool:
 
 
 def ready() -> list[CheckResult]:
-    """Every check that was added, run now, besides those of ``live``."""
-    return live() + [_run(name, check) for name, check in list(_checks.items())]
-
-
-def _run(name: str, check: Callable[[], object]) -> CheckResult:
-    try:
-        found = check()
-    except OffchainVMError as error:
-        return CheckResult(name, ok=False, detail=error.sentence, remedy=error.remedy)
-    except Exception as error:  # a check that breaks is a check that failed
-        return CheckResult(name, ok=False, detail=f"The check broke: {type(error).__name__}.", remedy="See the log of this process.")
-    return CheckResult(name, ok=True, detail=found if isinstance(found, str) else "")
+    """Every check that was added, besides those of ``live``; within seconds, whatever hangs."""
+    return live() + _readiness.results()
 
 
 class HealthServer:

@@ -48,6 +48,8 @@ from offchainvm.settings import Settings
 
 _SLOW_SECONDS = 900.0
 """For a turn that deals with all there is: hundreds of calls, each of which may wait for its time-out."""
+_BLOCK_SERVICE_KEPT_SECONDS = 30.0
+"""Of a look at the block service: its requests are counted."""
 _RESOLVER_SECONDS = 5.0
 """A reference that takes longer to resolve is left to the compile stage: a poll must go on."""
 
@@ -78,6 +80,7 @@ class Bridge:
             published=open_broker().published,
             intake=self._intake,
         )
+        health.add_check("rpc", self._rpc.final_block)
         metrics.add_source("fleet", self._readings().read)
         parts = [
             Part("keeper", self._keeper.run, patience_seconds=_SLOW_SECONDS),
@@ -167,6 +170,7 @@ def event_monitor(
     heights = height_sources(blocks, settings.fastnear_api_url, ca_bundle=settings.ca_bundle)
     if rpc is not None:
         heights.append(lambda: rpc.final_block().height)
+    health.add_check("block service", blocks.last_final_height, kept_seconds=_BLOCK_SERVICE_KEPT_SECONDS)
     unpolled = Unpolled(redis=redis, store=store, admission=admission, contract_id=contract_id)
     return Monitor(
         Subject(contract_id, settings.event_standard, settings.start_block_height, settings.scan_interval_seconds),

@@ -117,8 +117,8 @@ class SandboxBuilder(Builder):
             raise
         return replace(built, log_path=self._keep(run, outcome=built.sha256, provenance=built.provenance))
 
-    def check(self) -> None:
-        """Look at what every build needs, and remove what builds of earlier days left behind.
+    def look(self) -> str:
+        """Look at what every build needs; what it builds with, in words.
 
         Raises:
             Unavailable: the engine or the builder image is missing (service ``docker``).
@@ -128,9 +128,12 @@ class SandboxBuilder(Builder):
             runtime = engine.check_runtime(client, self._runtime)
             network = engine.check_network(client, self._network.name)
             record = self._check_image(client)
-            log.info(
-                "Builds can run.", action="check_builds", image=self._image, builds_with=record.summary, runtime=runtime, network=network
-            )
+        return f"{self._image}, {record.summary}, in runtime {runtime}, through network {network}"
+
+    def check(self) -> None:
+        """As ``look``, and remove what builds of earlier days left behind."""
+        log.info("Builds can run.", action="check_builds", builds_with=self.look())
+        with contextlib.closing(engine.connect()) as client:
             reaper.reap(client)
 
     def close(self) -> None:

@@ -9,7 +9,7 @@ import functools
 import time
 from typing import Any
 
-from offchainvm import logs, metrics
+from offchainvm import health, logs, metrics
 from offchainvm.app import app
 from offchainvm.cancellation import Cancellation, InHand
 from offchainvm.compiler.base import Builder, BuildEvent, BuildRequest, BuiltModule
@@ -153,8 +153,15 @@ def prepare(_app: Any, settings: Settings) -> None:
     """
     with SandboxBuilder.from_settings(settings) as builder:
         builder.check()
+    health.add_check("coordinator", rooms.coordinator(settings).health)
+    health.add_check("docker", lambda: _can_build(settings))
     _reaper.start()
     compile_job.time_limit = settings.compile_timeout_seconds + 4 * LOCK_MARGIN_SECONDS
+
+
+def _can_build(settings: Settings) -> str:
+    with SandboxBuilder.from_settings(settings) as builder:
+        return builder.look()
 
 
 @functools.cache

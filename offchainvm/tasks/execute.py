@@ -21,6 +21,8 @@ from offchainvm.tasks.stage import StageRunner
 log = logs.get_logger()
 
 GRACE_SECONDS = 60
+_ENGINE_KEPT_SECONDS = 60.0
+"""Of the check that runs a module: it starts processes."""
 
 
 class ExecuteWork:
@@ -81,6 +83,9 @@ def prepare(_app: Any, settings: Settings) -> None:
     problems = rooms.engine_problems(settings)
     if problems:
         raise SettingsError(problems)
+    health.add_check("coordinator", rooms.coordinator(settings).health)
+    health.add_check("rpc", rooms.rpc(settings).final_block)
+    health.add_check("engine", lambda: rooms.check_engine(settings), kept_seconds=_ENGINE_KEPT_SECONDS)
     health.add_check("guest confinement", _confinement)
     _confinement()
     execute_jobs.time_limit = settings.max_execution_seconds + 2 * GRACE_SECONDS

@@ -22,7 +22,7 @@ from typing import Any
 
 from celery import signals
 
-from offchainvm import logs, metrics
+from offchainvm import health, logs, metrics
 from offchainvm.app import app
 from offchainvm.errors import Refused, Unavailable
 from offchainvm.jobs.record import DEADLINE_HEIGHTS
@@ -232,6 +232,7 @@ def prepare(_app: Any, settings: Settings) -> None:
     """
     operator_keys(settings.operator_keys)
     show_size(rooms.state_dir(settings) / "journal", Role.RESOLVE.value)
+    health.add_check("rpc", rooms.rpc(settings).final_block)
     resolve_waiting.time_limit = HARD_LIMIT_SECONDS
     signals.worker_process_init.connect(_keep_replaying)
     try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import tempfile
 from pathlib import Path
 
 from redis import Redis
@@ -11,6 +12,7 @@ from redis import Redis
 from offchainvm import logs
 from offchainvm.contract import ContractReader
 from offchainvm.coordinator import Coordinator
+from offchainvm.engine import probe
 from offchainvm.engine.base import Executor
 from offchainvm.engine.identity import WASMER, find_engine
 from offchainvm.engine.limits import MIB
@@ -98,6 +100,18 @@ def executor(settings: Settings) -> Executor:
         wasmer_python=settings.wasmer_python,
         components=settings.wasm_components,
     )
+
+
+def check_engine(settings: Settings) -> str:
+    """Have the engine run a module, in a folder of its own.
+
+    Raises:
+        OffchainVMError: it does not run here.
+    """
+    with tempfile.TemporaryDirectory(prefix="offchainvm-probe-") as name:
+        folder = Path(name)
+        with executor(settings.model_copy(update={"state_dir": folder})) as engine:
+            return probe.check_engine(engine, folder)
 
 
 def engine_problems(settings: Settings) -> list[str]:

@@ -10,8 +10,10 @@ from typing import Any
 
 import pytest
 import systemd
+import urllib3
 
 from offchainvm.cli.drain import left
+from offchainvm.devnet.embedded_redis import free_port
 from offchainvm.jobs.pauses import Pauses
 
 
@@ -160,3 +162,23 @@ def test_a_drain_is_not_over_while_a_task_is_only_in_a_journal(house: Any, task:
     house.start(WORKER_ID="b")
     wait(lambda: house.job_ids() == {f"{1:064x}"})
     wait(lambda: "journalled" not in left(house.redis))
+
+
+def test_a_bridge_is_not_ready_while_a_service_is_away_and_says_which(house: Any, wait: Any) -> None:
+    port = free_port()
+    house.start(METRICS_PORT=str(port), ENABLE_EVENT_MONITOR="true", NEARDATA_API_URL="http://127.0.0.1:1/v0/block")
+
+    def wrong() -> dict[str, str]:
+        try:
+            reply = urllib3.request("GET", f"http://127.0.0.1:{port}/health/ready", timeout=30, retries=False)
+        except urllib3.exceptions.HTTPError:  # it does not listen yet
+            return {}
+        return {check["name"]: check["remedy"] for check in reply.json()["checks"] if not check["ok"]}
+
+    wait(lambda: set(wrong()) == {"rpc", "block service"})
+    assert "NEAR_RPC_URL" in wrong()["rpc"]
+    assert "NEARDATA_API_URL" in wrong()["block service"]
+    house.fault(kind="drop", path="/health", times=0)
+    wait(lambda: "API_BASE_URL" in wrong().get("coordinator", ""))
+    house.redis_server.kill()
+    wait(lambda: "REDIS_URL" in wrong().get("redis", ""))

@@ -13,12 +13,13 @@ import pytest
 
 from offchainvm import __version__, health
 from offchainvm.errors import Unavailable
+from offchainvm.readiness import Readiness
 
 
 @pytest.fixture
 def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[health.HealthServer]:
     monkeypatch.setenv("OFFCHAINVM_LIVE_DIR", str(tmp_path))
-    monkeypatch.setattr(health, "_checks", {})
+    monkeypatch.setattr(health, "_readiness", Readiness())
     monkeypatch.setattr(health, "_loops", {})
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

@@ -10,12 +10,13 @@ import pytest
 
 from offchainvm import health, notify
 from offchainvm.errors import Unavailable
+from offchainvm.readiness import Readiness
 
 
 @pytest.fixture(autouse=True)
 def _fresh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OFFCHAINVM_LIVE_DIR", str(tmp_path / "live"))
-    monkeypatch.setattr(health, "_checks", {})
+    monkeypatch.setattr(health, "_readiness", Readiness())
     monkeypatch.setattr(health, "_loops", {})
 
 
