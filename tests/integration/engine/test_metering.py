@@ -133,18 +133,3 @@ def test_native_code_of_one_way_or_engine_is_not_taken_for_another(both):
     wat = '(module (func (export "_start") (drop (i64.const 271828))))'
     assert [item.cache_hit for item in both(wat).values()] == [False, False, False]
     assert [item.cache_hit for item in both(wat).values()] == [True, True, True]
-
-
-@pytest.mark.parametrize(
-    ("wat", "status"),
-    [
-        ('(module (global (export "offchainvm.left") i32 (i32.const 1)) (func (export "_start")))', Status.LINK_ERROR),
-        ('(module (import "offchainvm" "tick" (func (param i64) (result i64))) (func (export "_start")))', Status.LINK_ERROR),
-        ("\0asm\1\0\0\0\1\4\1\x60\0\0\3\2\1\0\7\n\1\6_start\0\0\n\7\1\5\0\x23\0\x1a\x0b", Status.INVALID_MODULE),
-    ],
-)
-def test_the_meters_names_and_its_counter_are_out_of_reach(supervisors, tmp_path, wat, status):
-    path = tmp_path / "module.wasm"
-    path.write_bytes(wat.encode() if wat.startswith("\0") else bytes(wasmtime.wat2wasm(wat)))
-    limits = Limits(instructions=1000, memory_bytes=MIB, wall_seconds=5)
-    assert {one.execute(path, ExecutionRequest(b"", limits)).status for one in supervisors.values()} == {status}
