@@ -18,7 +18,7 @@ CORE_VERSION = b"\x01\x00\x00\x00"
 COMPONENT_VERSION = b"\x0d\x00\x01\x00"
 KINDS = ("func", "table", "memory", "global")
 VALUE_TYPES = {0x7F: "i32", 0x7E: "i64", 0x7D: "f32", 0x7C: "f64", 0x7B: "v128", 0x70: "funcref", 0x6F: "externref"}
-_ORDER = (1, 2, 3, 4, 5, 13, 6, 7, 8, 9, 12, 10, 11)
+ORDER = (1, 2, 3, 4, 5, 13, 6, 7, 8, 9, 12, 10, 11)
 
 
 @dataclass(frozen=True)
@@ -168,9 +168,9 @@ def read_sections(wasm: bytes, limits: ModuleLimits) -> Sections:
         reader.skip(size)
         if identity == 0:
             continue
-        if identity not in _ORDER or _ORDER.index(identity) <= last:
+        if identity not in ORDER or ORDER.index(identity) <= last:
             raise malformed("its sections are unknown or out of order")
-        last = _ORDER.index(identity)
+        last = ORDER.index(identity)
         read = _READERS.get(identity)
         if read is not None:
             read(Reader(wasm, start, start + size), sections, limits)

@@ -1,12 +1,16 @@
-"""A pass for an engine that limits nothing itself: the host makes the memory, tables have a maximum, starting is a call.
+"""Two passes for the host's sake.
 
+``shown`` is for every engine that makes the memory itself: it is exported, since one that the host cannot see could not be measured.
+``hosted`` is for an engine that limits nothing: the host makes the memory, tables have a maximum, starting is a call.
 The memory becomes an import, so that each run makes it with a maximum of its own; a table's maximum bounds its growth; and
 the start function becomes an export, since such an engine's host functions cannot ask for a counter while it runs.
 """
 
 from __future__ import annotations
 
-from offchainvm.engine.binary import CORE_VERSION, MAGIC, Reader, unsigned
+from collections.abc import Iterator
+
+from offchainvm.engine.binary import CORE_VERSION, MAGIC, ORDER, Reader, unsigned
 from offchainvm.engine.limits import TABLE_ELEMENTS_MAX, WASM_MEMORY_BYTES_MAX, WASM_PAGE_BYTES
 from offchainvm.engine.meter import RESERVED
 
@@ -16,27 +20,56 @@ _PAGES_MAX = WASM_MEMORY_BYTES_MAX // WASM_PAGE_BYTES
 _MEMORY_KIND, _FUNCTION_KIND = b"\x02", b"\x00"
 
 
+def shown(valid_wasm: bytes) -> bytes:
+    """The module with its memory exported, where it keeps it to itself, by a name that is free."""
+    found = _sections(valid_wasm)
+    exports = found.get(_EXPORT, b"\0")
+    named = dict(_exports(exports))
+    if not _first(found.get(_MEMORY, b"\0")) or _MEMORY_KIND in named.values():
+        return valid_wasm
+    free = MEMORY
+    while free.encode() in named:
+        free += "_"
+    return _module({**found, _EXPORT: _with(exports, _name(free) + _MEMORY_KIND + unsigned(0))})
+
+
 def hosted(metered_wasm: bytes) -> bytes:
     """The hosted form of a module that the meter made: it imports the meter's ``tick``, and so has a section of imports."""
-    reader = Reader(metered_wasm, len(MAGIC + CORE_VERSION), len(metered_wasm))
-    found: dict[int, bytes] = {}
-    while not reader.done:
-        identity = reader.byte()
-        found[identity] = reader.take(reader.leb())
+    found = _sections(metered_wasm)
     if _TABLE in found:
         found[_TABLE] = _tables(found[_TABLE])
     if _MEMORY in found and (memory := _first(found.pop(_MEMORY))):
         found[_IMPORT] = _with(found[_IMPORT], _name(RESERVED) + _name(MEMORY) + _MEMORY_KIND + memory)
     if _START in found:
         found[_EXPORT] = _with(found[_EXPORT], _name(START) + _FUNCTION_KIND + found.pop(_START))
-    parts = (bytes([identity]) + unsigned(len(payload)) + payload for identity, payload in found.items())
-    return MAGIC + CORE_VERSION + b"".join(parts)
+    return _module(found)
 
 
 def memory_pages(declared: tuple[int, int | None], limit_bytes: int) -> tuple[int, int]:
     """(first, most) pages of the memory that the host makes for a module that declared (minimum, maximum)."""
     minimum, maximum = declared
     return minimum, min(_PAGES_MAX if maximum is None else maximum, limit_bytes // WASM_PAGE_BYTES)
+
+
+def _sections(wasm: bytes) -> dict[int, bytes]:
+    reader, found = Reader(wasm, len(MAGIC + CORE_VERSION), len(wasm)), dict[int, bytes]()
+    while not reader.done:
+        identity = reader.byte()
+        found[identity] = reader.take(reader.leb())
+    return found
+
+
+def _module(found: dict[int, bytes]) -> bytes:
+    """Without custom sections."""
+    parts = (bytes([identity]) + unsigned(len(found[identity])) + found[identity] for identity in ORDER if identity in found)
+    return MAGIC + CORE_VERSION + b"".join(parts)
+
+
+def _exports(payload: bytes) -> Iterator[tuple[bytes, bytes]]:
+    reader = _reader(payload)
+    for _ in range(reader.leb()):
+        yield reader.take(reader.leb()), reader.take(1)
+        reader.leb()
 
 
 def _first(payload: bytes) -> bytes:

@@ -9,6 +9,7 @@ import wasmtime
 from wasmtime import _ffi as ffi
 
 from offchainvm.engine.confine import HOST_STACK_BYTES, available_stack_bytes
+from offchainvm.engine.hosted import shown
 from offchainvm.engine.limits import Limits
 from offchainvm.engine.machine import StaleNativeCode, Watch, invalid
 from offchainvm.engine.meter import NATIVE_STACK_BYTES, meter
@@ -72,10 +73,9 @@ def compile_module(untrusted_wasm: bytes, metering: str = "native") -> bytes:
     Raises:
         ExecutionError: module_too_complex, where the compiler has a limit of its own.
     """
-    if metering == "injected":
-        untrusted_wasm = meter(untrusted_wasm)
+    made = shown(untrusted_wasm)
     try:
-        return bytes(wasmtime.Module(engine(metering), untrusted_wasm).serialize())
+        return bytes(wasmtime.Module(engine(metering), meter(made) if metering == "injected" else made).serialize())
     except wasmtime.WasmtimeError as error:
         text = " ".join(str(error).split())[:300]
         raise ExecutionError(Status.MODULE_TOO_COMPLEX, f"The module could not be compiled: {text}") from None

@@ -185,6 +185,9 @@ class WasmtimeMachine:
             instance = self.counter.instantiate(linker, self._module)
         self._exports = instance.exports(self._store)
         self._find_memory(self._exports.get("memory"))
+        if self._memory is None:
+            for found in self._exports.values():
+                self._find_memory(found)
 
     def call(self, name: str, *arguments: int, results: int = 0) -> int | None:
         with self._running():

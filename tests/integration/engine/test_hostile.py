@@ -10,6 +10,7 @@ import pytest
 import wasmtime
 
 from offchainvm.engine.base import ExecutionResult
+from offchainvm.engine.limits import MIB
 from offchainvm.errors import Status
 from tests.integration.engine.conftest import Run
 
@@ -57,6 +58,13 @@ RUNTIME = {
     Status.MEMORY_LIMIT: {
         "memory bomb by minimum": (start("", memory='(memory (export "memory") 60000)'), "the limit is 16777216"),
         "memory bomb by growth": (start(GROW_AND_FAIL), "more than its 16777216 bytes"),
+        "growth of a memory that it keeps to itself": (start(GROW_AND_FAIL, memory="(memory 1)"), "more than its 16777216 bytes"),
+        "growth of a memory by another name": (
+            start(GROW_AND_FAIL, memory='(memory (export "m") 1) (func (export "memory"))'), "more than its 16777216 bytes",
+        ),
+        "growth of a memory whose name is taken": (
+            start(GROW_AND_FAIL, memory='(memory 1) (func (export "memory")) (func (export "memory_"))'), "more than its 16777216 bytes",
+        ),
         "growth of one page at a time": (start(GROW_AND_FAIL.replace("16", "1")), "more than its 16777216 bytes"),
     },
     Status.OUTPUT_LIMIT: {
@@ -88,7 +96,7 @@ RUNTIME = {
         "random_get of 4 GB": (start("(drop (call $random (i32.const 0) (i32.const -1)))", before=RANDOM), ""),
         "table bomb by growth": (start("(drop (table.grow 0 (ref.null func) (i32.const 2000000)))", before="(table 1 funcref)"), ""),
     },
-}
+}  # fmt: skip
 
 
 @pytest.fixture
@@ -122,6 +130,8 @@ def test_hostile_program_ends_with(hostile, status, name):
     assert bool(result.message) is (status is not Status.OK)
     if status is Status.OUT_OF_FUEL:
         assert result.instructions_used == result.limits.instructions
+    if status is Status.MEMORY_LIMIT and result.trap:
+        assert 15 * MIB < result.peak_memory_bytes <= 16 * MIB
     assert len(result.stdout) <= result.limits.output_bytes
     assert len(result.stderr) <= result.limits.stderr_bytes
 

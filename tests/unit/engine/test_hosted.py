@@ -1,11 +1,11 @@
-"""The pass for engines without limits: what the host makes, bounds and calls, instead of the engine."""
+"""What the host makes, bounds and calls for engines without limits; and that it sees every memory."""
 
 from __future__ import annotations
 
 import pytest
 import wasmtime
 
-from offchainvm.engine.hosted import MEMORY, START, hosted, memory_pages
+from offchainvm.engine.hosted import MEMORY, START, hosted, memory_pages, shown
 from offchainvm.engine.limits import TABLE_ELEMENTS_MAX
 from offchainvm.engine.meter import LEFT, RESERVED, STACK, TICK, meter
 from offchainvm.engine.wasmtime_engine import engine
@@ -59,3 +59,19 @@ def test_a_module_without_a_memory_or_with_an_empty_one_is_valid(fields: str) ->
 )
 def test_the_memory_that_the_host_makes_is_within_the_limit(declared: tuple[int, int | None], limit: int, pages: tuple[int, int]) -> None:
     assert memory_pages(declared, limit) == pages
+
+
+@pytest.mark.parametrize(
+    ("fields", "names"),
+    [
+        ("(memory 1)", ["memory"]),
+        ('(memory 1) (func (export "memory")) (global (export "memory_") i32 (i32.const 0)) (data "x")', ["memory", "memory_", "memory__"]),
+        ('(memory (export "mine") 1)', ["mine"]),
+        ('(memory (export "memory") 1)', ["memory"]),
+        ('(func (export "_start"))', ["_start"]),
+        ("", []),
+    ],
+)
+def test_every_memory_is_shown_once(fields: str, names: list[str]) -> None:
+    made = wasmtime.Module(engine("injected"), shown(bytes(wasmtime.wat2wasm(f"(module {fields})"))))
+    assert [item.name for item in made.exports] == names
