@@ -1,22 +1,47 @@
-"""Which engines can run modules here."""
+"""Which engines can run modules here: each is asked to run one."""
 
 from __future__ import annotations
 
+import tempfile
+from pathlib import Path
+
+from offchainvm.engine.base import ExecutionRequest, Limits
 from offchainvm.engine.identity import WASMER, WASMTIME, find_engine
-from offchainvm.errors import OffchainVMError, SettingsError
-from offchainvm.settings import load_only
+from offchainvm.engine.limits import MIB
+from offchainvm.engine.supervisor import Supervisor
+from offchainvm.errors import ExecutionError, OffchainVMError, SettingsError
+from offchainvm.settings import Settings, load_only
+
+# (module (func (export "_start")))
+_MODULE = bytes.fromhex("0061736d0100000001040160000003020100070a01065f737461727400000a040102000b")
+_LIMITS = Limits(instructions=1000, memory_bytes=MIB, wall_seconds=10)
 
 
 def check_engines() -> str:
-    """The engine of WASM_RUNTIME can run here; of the other it is told whether it could, and why not."""
-    settings = load_only(["wasm_runtime", "wasmer_python", "metering"])
+    """The engine of WASM_RUNTIME runs a module here; of the other it is told whether it does, and why not."""
+    settings = load_only(["wasm_runtime", "wasmer_python", "metering", "wasm_components"])
     told, wrong = list[str](), list[str]()
     for name in (WASMTIME, WASMER):
+        used = name == settings.wasm_runtime
         try:
-            engine = find_engine(name, metering=settings.metering, wasmer_python=settings.wasmer_python)
-            told.append(f"{name} {engine.version}, counts {engine.meter_version}" + (" (in use)" if name == settings.wasm_runtime else ""))
+            told.append(_try(name, settings) + (" (in use)" if used else ""))
         except SettingsError as error:
-            (wrong if name == settings.wasm_runtime else told).append(f"{name} cannot be used: {' '.join(error.problems)}")
+            (wrong if used else told).append(f"{name} cannot be used: {' '.join(error.problems)}")
+        except ExecutionError as error:
+            (wrong if used else told).append(f"{name} cannot be used: it ran no module here: {error.sentence}")
     if wrong:
         raise OffchainVMError("\n".join([*wrong, *told]), remedy="Correct WASM_RUNTIME or WASMER_PYTHON; see docs/engines.md.")
     return "\n".join(told)
+
+
+def _try(name: str, settings: Settings) -> str:
+    engine = find_engine(name, metering=settings.metering, wasmer_python=settings.wasmer_python)
+    with tempfile.TemporaryDirectory(prefix="offchainvm-doctor-") as folder:
+        module = Path(folder) / "module.wasm"
+        module.write_bytes(_MODULE)
+        with Supervisor(
+            cache_folder=Path(folder), cache_max_bytes=MIB, metering=settings.metering, engine=name, wasmer_python=settings.wasmer_python
+        ) as supervisor:
+            supervisor.execute(module, ExecutionRequest(b"", _LIMITS)).raise_for_status()
+    components = "components too" if name == WASMTIME and settings.wasm_components else "no components"
+    return f"{name} {engine.version} runs modules, {components}, counts {engine.meter_version}"
