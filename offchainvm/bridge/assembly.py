@@ -60,7 +60,7 @@ class Bridge:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._redis = connect(settings.redis_url)
-        self._store = JobStore(self._redis, retention_seconds=settings.job_retention_hours * 3600)
+        self._store = _store(settings, self._redis)
         self._coordinator = _coordinator(settings)
         self._rpc = Rpc(settings.near_rpc_url, read_seconds=8.0, connections=16, ca_bundle=settings.ca_bundle)
         self._head = Head(lambda: self._rpc.final_block().height)
@@ -149,7 +149,7 @@ class Bridge:
 def monitor_service(settings: Settings) -> Service:
     """The event monitor as a process of its own."""
     redis, coordinator = connect(settings.redis_url), _coordinator(settings)
-    store = JobStore(redis)
+    store = _store(settings, redis)
     monitor = event_monitor(settings, redis, store, coordinator, _admission(settings, store, coordinator))
     member = Member(f"monitor@{settings.node_name}", settings.node_name, ("monitor",))
     parts = [_monitor_part(monitor)]
@@ -211,6 +211,10 @@ def _service(
     heartbeat = Heartbeat(Registry(redis), member, well=health.is_live)
     server = health.serve(settings.metrics_port, name=member.id)
     return Service([*parts, Part("heartbeat", heartbeat.run)], name=member.id, on_stop=[*closing, *([server.stop] if server else [])])
+
+
+def _store(settings: Settings, redis: Redis) -> JobStore:
+    return JobStore(redis, retention_seconds=settings.job_retention_hours * 3600, fair_share=settings.fair_share)
 
 
 def _coordinator(settings: Settings) -> Coordinator:

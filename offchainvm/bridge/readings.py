@@ -81,6 +81,7 @@ class FleetReadings:
         return {
             metrics.QUEUE_JOBS: {(stage,): queue.jobs for stage, queue in now.queues.items()},
             metrics.QUEUE_OLDEST_SECONDS: {(stage,): queue.oldest_seconds for stage, queue in now.queues.items()},
+            metrics.QUEUE_ROUNDS: {(stage,): now.queues[stage].rounds for stage in metrics.STAGES[:2]},
             metrics.JOBS: {("running",): now.running, ("parked",): now.parked, ("taken",): now.taken},
             metrics.TRANSACTIONS_IN_FLIGHT: {(): now.transactions_in_flight},
             metrics.REPORTS_WAITING: {(): now.reports},

@@ -67,18 +67,22 @@ def request_arguments(
     return json.dumps(told, separators=(",", ":"), ensure_ascii=False).encode()
 
 
-def sign_request(*, key: KeyPair, contract_id: str, nonce: int, block_hash: bytes, arguments: bytes, deposit_yocto: int) -> bytes:
-    """Bytes of a ``request_execution`` signed by the client account."""
+def sign_request(
+    *, key: KeyPair, contract_id: str, nonce: int, block_hash: bytes, arguments: bytes, deposit_yocto: int, signer_id: str = CLIENT_ID
+) -> bytes:
+    """Bytes of a ``request_execution`` signed by an account's full-access key."""
     action = FunctionCall("request_execution", arguments, _GAS, deposit_yocto)
-    return sign(key=key, signer_id=CLIENT_ID, nonce=nonce, receiver_id=contract_id, block_hash=block_hash, actions=[action])
+    return sign(key=key, signer_id=signer_id, nonce=nonce, receiver_id=contract_id, block_hash=block_hash, actions=[action])
 
 
 class DevnetClient:
     """Calls ``request_execution`` by real transactions. One thread at a time: it counts its key's nonce itself."""
 
-    def __init__(self, chain_url: str, keys: Keys) -> None:
+    def __init__(self, chain_url: str, keys: Keys, *, account_id: str = CLIENT_ID) -> None:
+        """``account_id``: who asks; the client, or the outsider."""
         self._url = chain_url.rstrip("/")
-        self._keys = keys
+        self._keys, self._account_id = keys, account_id
+        self._key = keys.client_key if account_id == CLIENT_ID else keys.outsider_key
         self._nonce = 0
         self._pool = urllib3.PoolManager(retries=False, timeout=urllib3.Timeout(connect=5, read=90))
 
@@ -107,16 +111,16 @@ class DevnetClient:
         deposit_yocto: int = DEFAULT_DEPOSIT,
     ) -> str:  # fmt: skip
         """Sign and send one request without waiting; gives the transaction's hash."""
-        key = self._keys.client_key
+        key, account_id = self._key, self._account_id
         access = self.rpc(
-            "query", {"request_type": "view_access_key", "finality": "optimistic", "account_id": CLIENT_ID, "public_key": key.public_text}
+            "query", {"request_type": "view_access_key", "finality": "optimistic", "account_id": account_id, "public_key": key.public_text}
         )
         block = self.rpc("block", {"finality": "final"})["header"]
         self._nonce = max(self._nonce, access["nonce"]) + 1
         signed = sign_request(
             key=key, contract_id=self._keys.contract_id, nonce=self._nonce, block_hash=base58.b58decode(block["hash"]),
             arguments=request_arguments(repo=repo, commit=commit, build_target=build_target, input_data=input_data, limits=limits),
-            deposit_yocto=deposit_yocto,
+            deposit_yocto=deposit_yocto, signer_id=account_id,
         )  # fmt: skip
         self.rpc("send_tx", {"signed_tx_base64": base64.b64encode(signed).decode(), "wait_until": "NONE"})
         return decode(signed).hash
@@ -173,7 +177,7 @@ class DevnetClient:
 
     def _raise_failure(self, transaction_hash: str) -> None:
         try:
-            told = self.rpc("tx", {"tx_hash": transaction_hash, "sender_account_id": CLIENT_ID, "wait_until": "NONE"})
+            told = self.rpc("tx", {"tx_hash": transaction_hash, "sender_account_id": self._account_id, "wait_until": "NONE"})
         except Refused:
             return
         if isinstance(told.get("status"), dict) and "Failure" in told["status"]:

@@ -22,6 +22,8 @@ class Queue:
 
     jobs: int
     oldest_seconds: float
+    rounds: int = 0
+    """Until everybody had their turn: the jobs of the sender or repository that has most of them waiting."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,7 @@ def look(redis: Redis) -> Overview:
     """
     found = Server(redis).run("overview")
     return Overview(
-        queues={stage: Queue(jobs, age_ms / 1000) for stage, (jobs, age_ms) in found["queues"].items()},
+        queues={stage: Queue(jobs, age_ms / 1000, *rounds) for stage, (jobs, age_ms, *rounds) in found["queues"].items()},
         running=found["running"],
         parked=found["parked"],
         taken=found["taken"],

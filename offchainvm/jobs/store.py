@@ -73,10 +73,15 @@ class CancelAnswer(str, Enum):
 class JobStore(Lookups):
     """Reads (see ``Lookups``) and changes records. Every method raises ``errors.Unavailable`` while Redis is away."""
 
-    def __init__(self, redis: Redis, *, retention_seconds: int = DEFAULT_RETENTION_SECONDS) -> None:
-        """``retention_seconds``: how long the record of a job accepted here outlives its settling; a tombstone stays 30 days at least."""
+    def __init__(self, redis: Redis, *, retention_seconds: int = DEFAULT_RETENTION_SECONDS, fair_share: bool = True) -> None:
+        """Of jobs accepted here.
+
+        Args:
+            retention_seconds: how long a record outlives its settling; a tombstone stays 30 days at least.
+            fair_share: they take turns by sender and repository; False: first come, first served.
+        """
         super().__init__(redis)
-        self._retention_seconds = retention_seconds
+        self._retention_seconds, self._fair_share = retention_seconds, fair_share
 
     def accept(
         self,
@@ -96,7 +101,7 @@ class JobStore(Lookups):
         """Make a job of a task, once for each data_id; a settled one has its report queued again, even after retention.
 
         Where the monitor recorded the request's event, its height gives the deadline instead of ``deadline_height``.
-        ``repository``: ``owner/name``, ``sender_id``: an account, by which the job can be found.
+        ``repository``: ``owner/name``, ``sender_id``: an account, by which the job can be found, and with which it takes its turns.
         ``refusal``: its answer, where nobody is to work on it.
         """
         fixed = fixed_text(
@@ -120,11 +125,15 @@ class JobStore(Lookups):
             repository.lower(),
             *(_payload(refusal)[:4] if refusal else ("",) * 4),
             sender_id,
+            "1" if self._fair_share else "",
         )
         return Acceptance(self._server.run("accept", token or new_token(), *arguments))
 
     def claim(self, data_id: str, stage: Stage, *, owner: str, lease_seconds: float, token: str | None = None) -> Claim | None:
-        """Take the right to work on a job; None: not queued for this stage, not due yet, or somebody has it."""
+        """Take the right to work on the job of this stage whose turn it is; None: none waits that is due.
+
+        ``data_id``: whom the message names. A message is a call for a worker, and who is served is decided when it is answered.
+        """
         token = token or new_token()
         fields = self._server.run("claim", token, data_id, stage.value, owner, milliseconds(lease_seconds), SCHEMA_VERSION)
         if fields is None:
@@ -153,7 +162,7 @@ class JobStore(Lookups):
         return bool(self._server.run("put_back", token or new_token(), claim.data_id, claim.fence, *arguments))
 
     def hand_back(self, data_ids: Sequence[str], stage: Stage, *, token: str | None = None) -> int:
-        """Publish ids of a grouped message again that were not claimed; how many of them still wait."""
+        """Publish the rest of a grouped message again, as far as jobs wait; how many were published."""
         return int(self._server.run("hand_back", token or new_token(), stage.value, *data_ids)) if data_ids else 0
 
     def retry(self, data_id: str, *, token: str | None = None) -> RetryAnswer:

@@ -72,6 +72,7 @@ JOURNAL_BYTES = Reading("journal_bytes", "Size of the journals below STATE_DIR, 
 # Facts of the whole fleet, read from Redis (and the chain): the bridge alone shows them.
 QUEUE_JOBS = Reading("queue_jobs", "Jobs that wait for a worker, for resolve: for a signature.", stage=STAGES)
 QUEUE_OLDEST_SECONDS = Reading("queue_oldest_seconds", "How long the oldest of them has waited; 0 when none waits.", stage=STAGES)
+QUEUE_ROUNDS = Reading("queue_rounds", "Jobs of the sender or repository that has most of them waiting.", stage=STAGES[:2])
 JOBS = Reading("jobs", "Jobs under way, by where they stand.", place=("running", "parked", "taken"))
 TRANSACTIONS_IN_FLIGHT = Reading("transactions_in_flight", "Transactions that may still land.")
 KEYS_HELD = Reading("keys_held", "Keys of the operator that sign nothing for now.", why=("unseen", "refused"))

@@ -69,7 +69,7 @@ class Settings(BaseModel):
     log_format: Annotated[Literal["console", "json"], BeforeValidator(lower)] = setting("console", "How a log line looks: console or json.")
     metrics_port: int = setting(0, "Port of the health and metrics server of this process; 0 = none.", ge=0, le=65535)
     task_events: bool = setting(False, "Send Celery's task events: Flower wants them, they cost a quarter of the throughput.")
-    job_retention_hours: int = setting(72, "How long the record of a settled job is kept.", unit="hours", roles=(B,), ge=1, le=24 * 365)
+    job_retention_hours: int = setting(72, "How long the record of a settled job is kept.", unit="hours", roles=(B, M), ge=1, le=24 * 365)
     ca_bundle: Certificates | None = setting(
         None, "File of certificate authorities (PEM) to trust besides those of this host: by this process, and where builds fetch."
     )
@@ -82,6 +82,9 @@ class Settings(BaseModel):
         1000, "Jobs waiting for a worker or a signature, above which polling stops.", unit="jobs", roles=(B,), ge=1
     )
 
+    fair_share: bool = setting(
+        True, "Jobs take turns by sender and repository, so that none starves the others; false = first come, first served.", roles=(B, M)
+    )
     allow_repositories: Patterns = setting(
         (), "Repositories whose code is run, `owner/name` with `*` and `?`, comma-separated; empty = all.", roles=(B, M)
     )

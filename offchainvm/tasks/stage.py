@@ -1,6 +1,7 @@
 """One stage, one shape: how any stage of a job survives a crash.
 
-    claim      one script; a fence and a lease. Nothing to claim: someone else has it, or it is done. Skip.
+    claim      one script; a fence and a lease, of the job whose turn it is: a message is a call for a worker, and names
+               the job that had it sent. Nothing to claim: nobody waits any more. Skip.
     work       a plain function of the claim, in ``compile`` and ``execute``; the lease is renewed beside it.
                It returns the job's next step, or raises from ``errors``.
     commit     one script; the new state and the message for the next stage together, refused under an older fence.
@@ -38,7 +39,7 @@ COMMIT_PAUSES_SECONDS = (0.2, 0.5, 1, 2, 5, 5, 5, 5, 5, 5)
 
 
 class StageMessage(Wire):
-    """Body of a compile or execute message: ids only, a few under backlog, each with a claim of its own."""
+    """Body of a compile or execute message: ids only, a few under backlog, one claim for each."""
 
     v: int = 1
     data_ids: tuple[str, ...]

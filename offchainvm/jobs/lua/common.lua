@@ -3,7 +3,7 @@
 --
 -- ovm:job:ID          hash    the record: fixed (JSON, written once), state, stage, attempt, deaths, fence, owner, source_key, commit, module,
 --                             rebuild, source (JSON, found on chain), sender (account, once known), deadline, event, ready (not before), nudges (re-publications), waits (uncounted repeats), accepted, updated, needs,
---                             keep (seconds of retention), cancelled (1: by hand);
+--                             keep (seconds of retention), cancelled (1: by hand), fair (1: it takes turns), repository;
 --                             with a payload: args (base64), response, report, brief (report without a long output),
 --                             row (waiting|taken|signed|settled), take, tries, alone, tx, hashes (space separated), verdict, error
 -- ovm:history:ID      list    JSON [at, stage, what, detail], the newest 64
@@ -15,6 +15,8 @@
 -- ovm:input:ID        hash    input, height, sender: recorded from the chain
 -- ovm:queued:STAGE    zset    QUEUED jobs by the time since when they wait (moved on by back-off)
 -- ovm:delayed:STAGE   zset    those of them that are not due yet, by due time
+-- ovm:turns:STAGE     zset    those that are due, by round and place in it;  ovm:round:STAGE string: the round that is served
+-- ovm:shares:STAGE    zset    senders and repositories by the last round in which each has a job
 -- ovm:running         zset    RUNNING jobs by the end of their lease
 -- ovm:parked          zset    PARKED jobs by the time of the last look at them;  ovm:waiters:SK zset: those of one source key
 -- ovm:build:SK        hash    id, fence of the builder (fence '': promised to a job on its way);  ovm:lock:SK string
@@ -44,6 +46,7 @@ local MODULE_SECONDS = 30 * 86400
 local CALL_MS = 120000
 local BELL_MS = 5000
 local DEADLINE = 200
+local ROUND_SIZE = 2 ^ 20 -- places in a round: rounds and places together stay exact in a double
 local LOOKUP_SECONDS = 30 * 86400 -- of an index, where no settling of a job says better
 
 -- The answer given to this token before, if any. Two minutes outlast every retry of a client.
@@ -74,6 +77,35 @@ local function ring(always)
   publish('resolve', '', redis.call('INCR', P .. 'bell:seq'))
 end
 
+-- To whom a job is accounted. A build to both: neither a sender's flood nor a repository's slow builds take more than their turn.
+local function shares_of(id, stage)
+  local now = get(id, 'fair', 'sender', 'repository')
+  local names = {}
+  for i = 2, 3 do
+    if now[1] == '1' and now[i] and now[i] ~= '' then names[#names + 1] = now[i] end
+  end
+  if stage == 'execute' or #names == 0 then return { names[1] or '' } end
+  return names
+end
+
+-- Fair queuing by rounds: in each round of a stage every share has one job, and a round that has begun takes no more.
+local function line_up(id, stage)
+  local turns, shares, names = P .. 'turns:' .. stage, P .. 'shares:' .. stage, shares_of(id, stage)
+  local round = tonumber(redis.call('GET', P .. 'round:' .. stage) or '0')
+  for _, name in ipairs(names) do round = math.max(round, tonumber(redis.call('ZSCORE', shares, name) or '0')) end
+  round = round + 1
+  for _, name in ipairs(names) do redis.call('ZADD', shares, round, name) end
+  local first = round * ROUND_SIZE
+  local place = redis.call('ZCOUNT', turns, first, first + ROUND_SIZE - 1)
+  redis.call('ZADD', turns, first + math.min(place, ROUND_SIZE - 1), id)
+end
+
+-- One more message that says: a job of this stage waits. Whose turn it is, the claim knows.
+local function call_worker(id, stage)
+  line_up(id, stage)
+  publish(stage, id, get(id, 'attempt')[1] or '0')
+end
+
 -- QUEUED, and the message that says so: now, or by the reconciler after the delay.
 local function enqueue(id, stage, delay_ms)
   redis.call('HSET', job(id), 'state', 'queued', 'stage', stage, 'owner', '', 'ready', NOW + delay_ms, 'nudges', 0, 'updated', NOW)
@@ -81,7 +113,7 @@ local function enqueue(id, stage, delay_ms)
   if delay_ms > 0 then
     redis.call('ZADD', P .. 'delayed:' .. stage, NOW + delay_ms, id)
   else
-    publish(stage, id, get(id, 'attempt')[1] or '0')
+    call_worker(id, stage)
   end
 end
 
@@ -93,7 +125,8 @@ local function held(id, fence)
 end
 
 local function unindex(id)
-  for _, name in ipairs({ 'running', 'queued:compile', 'queued:execute', 'delayed:compile', 'delayed:execute', 'parked', 'waiting', 'taken' }) do
+  for _, name in ipairs({ 'running', 'queued:compile', 'queued:execute', 'delayed:compile', 'delayed:execute', 'turns:compile', 'turns:execute',
+    'parked', 'waiting', 'taken' }) do
     redis.call('ZREM', P .. name, id)
   end
   local source_key = get(id, 'source_key')[1]

@@ -7,9 +7,9 @@ local due, again = 0, 0
 
 for _, id in ipairs(redis.call('ZRANGEBYSCORE', delayed, '-inf', NOW, 'LIMIT', 0, batch)) do
   redis.call('ZREM', delayed, id)
-  local now = get(id, 'state', 'stage', 'attempt')
+  local now = get(id, 'state', 'stage')
   if now[1] == 'queued' and now[2] == stage then
-    publish(stage, id, now[3] or '0')
+    call_worker(id, stage)
     due = due + 1
   end
 end

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import urllib3
 from pydantic import SecretStr
+from turns import claim_out_of_turn
 
 from offchainvm.bridge.watch import look_at_watch
 from offchainvm.devnet import serve
@@ -60,7 +61,7 @@ class Worker:
 
     def __init__(self, house: Any, chain: Chain, folder: Path) -> None:
         self.store: JobStore = house.store
-        self.resolves = Resolves(house.redis)
+        self.redis, self.resolves = house.redis, Resolves(house.redis)
         self.journal = Journal(folder / "resolve-journal", "resolve")
         rpc = Rpc([chain.url])
         self.submitter = Submitter(
@@ -76,8 +77,7 @@ class Worker:
         """Commit an answer for a job, whatever stage it stands at."""
         job = self.store.get(data_id)
         assert job is not None
-        claim = self.store.claim(data_id, job.stage, owner="w", lease_seconds=60)
-        assert claim is not None
+        claim = claim_out_of_turn(self.redis, data_id, job.stage)
         fitted = fit(data_id, ExecutionResponse(success=True, return_value=output))
         report = ExecutionReport(request_id=job.request_id, success=True, output=output, execution_time_ms=5)
         assert self.store.commit(claim, ToResolve(arguments=fitted.arguments, response=fitted.response, report=report))

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import pytest
 from redis import Redis
+from turns import claim_out_of_turn
 
 from offchainvm.jobs.outbox import Outbox
 from offchainvm.jobs.reconcile import Reconciled, Reconciler
@@ -42,7 +43,16 @@ class House:
     def source_key(name: str = "a") -> str:
         return hashlib.sha256(name.encode()).hexdigest()
 
-    def accept(self, number: int = 1, *, stage: Stage = Stage.EXECUTE, deadline: int | None = 1000, source_key: str | None = None) -> str:
+    def accept(
+        self,
+        number: int = 1,
+        *,
+        stage: Stage = Stage.EXECUTE,
+        deadline: int | None = 1000,
+        source_key: str | None = None,
+        sender: str = "",
+        repository: str = "",
+    ) -> str:
         task = CompileTask(
             request_id=number,
             data_id=self.data_id(number),
@@ -50,7 +60,16 @@ class House:
             input_data="{}",
         )
         assert (
-            self.store.accept(task, stage=stage, limits=LIMITS, deadline_height=deadline, source_key=source_key, commit_sha=COMMIT)
+            self.store.accept(
+                task,
+                stage=stage,
+                limits=LIMITS,
+                deadline_height=deadline,
+                source_key=source_key,
+                commit_sha=COMMIT,
+                repository=repository,
+                sender_id=sender,
+            )
             is not Acceptance.SETTLED
         )
         return task.data_id
@@ -61,9 +80,7 @@ class House:
         return self.store.accept(task, stage=Stage.EXECUTE, limits=LIMITS)
 
     def claim(self, data_id: str, stage: Stage = Stage.EXECUTE, *, lease: float = 60, owner: str = "w1") -> Claim:
-        claim = self.store.claim(data_id, stage, owner=owner, lease_seconds=lease)
-        assert claim is not None
-        return claim
+        return claim_out_of_turn(self.redis, data_id, stage, owner=owner, lease_seconds=lease)
 
     def answer(self, data_id: str, text: str = "one", *, failure: tuple[str, str] | None = None) -> ToResolve:
         report = ExecutionReport(request_id=int(data_id, 16), success=failure is None, output=text.encode(), execution_time_ms=3)

@@ -136,7 +136,7 @@ class Chaos:
 @pytest.mark.parametrize("seed", range(12))
 def test_each_job_ends_once_with_one_payload_whatever_happens(house: Any, seed: int) -> None:
     chaos = Chaos(house, seed)
-    ids = [house.accept(number, stage=Stage.COMPILE) for number in range(JOBS)]
+    ids = [house.accept(number, stage=Stage.COMPILE, repository=f"owner/{number % 4}") for number in range(JOBS)]
     for _ in range(300):
         chaos.step()
     chaos.calm = True
@@ -148,6 +148,7 @@ def test_each_job_ends_once_with_one_payload_whatever_happens(house: Any, seed: 
     assert {len(chaos.payloads[data_id]) for data_id in ids} == {1}
     assert {chaos.ended[data_id] for data_id in ids} == {1}
     assert house.reports.count() == JOBS
+    assert house.redis.keys("ovm:turns:*") == []
     counts = house.store.counts()
     assert {name: counts[name] for name in ("compile", "execute", "running", "parked", "waiting", "taken", "in_flight")} == dict.fromkeys(
         ("compile", "execute", "running", "parked", "waiting", "taken", "in_flight"), 0

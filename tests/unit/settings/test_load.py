@@ -33,6 +33,7 @@ OTHER_VALUES = {
     "POLL_TIMEOUT_SECONDS": ("300", 300),
     "POLL_CONCURRENCY": ("1", 1),
     "QUEUE_HIGH_WATER": ("5", 5),
+    "FAIR_SHARE": ("false", False),
     "ALLOW_SENDERS": ("alice.near, *.team.near", ("alice.near", "*.team.near")),
     "DENY_SENDERS": ("*.near", ("*.near",)),
     "ALLOW_REPOSITORIES": ("near-examples/*, someone/tool-?", ("near-examples/*", "someone/tool-?")),
