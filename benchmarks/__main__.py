@@ -87,7 +87,8 @@ def _measure_resolve(console: Console, only: str, share: float) -> Sequence[reso
         cpu = (f"{item.submit_cpu_ms:.1f} ms", f"{item.settle_cpu_ms:.1f} ms")
         count = f"{item.resolved} of {item.scenario.resolves}"
         waited = "{:.0f} / {:.0f} ms".format(*item.to_inclusion_ms) if item.scenario.offered_per_second else ""
-        table.add_row(item.scenario.name, count, f"{item.resolves_per_second:.1f}", *cpu, f"{item.rpc_calls_per_resolve:.1f}", waited)
+        calls = f"{sum(item.rpc_calls_per_resolve.values()):.1f}"
+        table.add_row(item.scenario.name, count, f"{item.resolves_per_second:.1f}", *cpu, calls, waited)
     console.print(table)
     return done
 

@@ -12,11 +12,12 @@ import statistics
 import tempfile
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import urllib3
 from pydantic import SecretStr
@@ -61,11 +62,11 @@ class Scenario:
 
 
 SCENARIOS = (
-    Scenario(name="1 function-call key, window 1", resolves=30, function_call_keys=1, window=1),
+    Scenario(name="1 function-call key, window 1", resolves=60, function_call_keys=1, window=1),
     Scenario(name="1 function-call key, window 8", resolves=100, function_call_keys=1),
-    Scenario(name="4 function-call keys, window 1", resolves=50, function_call_keys=4, window=1),
+    Scenario(name="4 function-call keys, window 1", resolves=150, function_call_keys=4, window=1),
     Scenario(name="4 function-call keys, window 8", resolves=300, function_call_keys=4),
-    Scenario(name="16 function-call keys, window 1", resolves=150, function_call_keys=16, window=1),
+    Scenario(name="16 function-call keys, window 1", resolves=400, function_call_keys=16, window=1),
     Scenario(name="16 function-call keys, window 8", resolves=1000, function_call_keys=16),
     Scenario(name="1 full-access key, window 1", resolves=100, full_access_keys=1, window=1),
     Scenario(name="1 full-access key, window 8", resolves=800, full_access_keys=1),
@@ -83,7 +84,8 @@ class Measured:
     resolves_per_second: float
     submit_cpu_ms: float
     settle_cpu_ms: float
-    rpc_calls_per_resolve: float
+    rpc_calls_per_resolve: dict[str, float]
+    """By process and method."""
     to_inclusion_ms: tuple[float, float]
     """From the answer's record to the block that holds its transaction, median and 95th percentile; zeros where all waited."""
 
@@ -103,12 +105,12 @@ class Place:
 
 
 class CountingRpc(Rpc):
-    """Counts its calls, those of its pinned clients included."""
+    """Counts its calls by method, those of its pinned clients included."""
 
-    calls = 0
+    calls: ClassVar = Counter[str]()
 
     def call(self, method: str, parameters: Any) -> dict[str, Any]:
-        CountingRpc.calls += 1
+        CountingRpc.calls[method] += 1
         return super().call(method, parameters)
 
     def _only(self, endpoint: Any) -> Rpc:
@@ -155,7 +157,9 @@ def measure(scenario: Scenario) -> Measured:
         resolves_per_second=resolved / seconds,
         submit_cpu_ms=told["submit"][0] * 1000 / max(1, resolved),
         settle_cpu_ms=told["settle"][0] * 1000 / max(1, resolved),
-        rpc_calls_per_resolve=sum(calls for _, calls in told.values()) / max(1, resolved),
+        rpc_calls_per_resolve={
+            f"{name}: {method}": calls / max(1, resolved) for name, (_, counted) in told.items() for method, calls in counted.items()
+        },
         to_inclusion_ms=to_inclusion,
     )
 

@@ -10,9 +10,7 @@ from dataclasses import dataclass, field
 
 _SHORTEST_SECONDS, _LONGEST_SECONDS = 0.02, 3.0
 """A chain that stood still for a minute is not a slow chain."""
-_EARLIER = 0.97
-"""What a first look finds was there before it: the next one comes a little earlier, until one comes too early."""
-_AGAIN_SHARE, _AGAIN_LONGEST_SECONDS = 0.25, 1.0
+_AGAIN_SHARE, _AGAIN_LONGEST_SECONDS = 0.2, 0.5
 
 
 @dataclass
@@ -21,7 +19,12 @@ class Pace:
 
     first_seconds: float
     """From the beginning of a wait to the first look, as it is believed now."""
+    boldness: float = 0.002
+    """What a first look finds was there before it: the next one comes earlier by this share, and by as much more each time, until
+    one comes too early. The bolder, the more looks, and the sooner what came is found."""
     _hits: int = 0
+    _row: int = 0
+    """Turns in a row whose first looks found everything."""
     _late: list[float] = field(default_factory=list)
 
     def again_seconds(self, waited_seconds: float) -> float:
@@ -35,10 +38,47 @@ class Pace:
         else:
             self._hits += 1
 
+    def early(self, waited_seconds: float) -> None:
+        """It is on its way, and takes longer than so."""
+        self.first_seconds = max(self.first_seconds, min(_LONGEST_SECONDS, waited_seconds))
+
     def learn(self) -> None:
         """Take in what one turn found: one block, however many transactions it held."""
         if self._late:
-            self.first_seconds = min(_LONGEST_SECONDS, max(self._late))
+            self._row, self.first_seconds = 0, min(_LONGEST_SECONDS, max(self._late))
         elif self._hits:
-            self.first_seconds = max(_SHORTEST_SECONDS, _EARLIER * self.first_seconds)
+            self._row += 1
+            self.first_seconds = max(_SHORTEST_SECONDS, (1 - self.boldness * self._row) * self.first_seconds)
         self._hits, self._late = 0, []
+
+
+@dataclass
+class Wait:
+    """One wait, and the looks that it took so far; times are monotonic seconds."""
+
+    pace: Pace
+    since: float
+    looks: int = 0
+    pause_until: float = float("-inf")
+
+    @property
+    def due_at(self) -> float:
+        """When to look (again)."""
+        return max(self.since + self.pace.first_seconds, self.pause_until)
+
+    def looked(self, now: float) -> None:
+        """A look: without ``found`` after it, another one comes a while later."""
+        self.looks += 1
+        self.put_off(now + self.pace.again_seconds(now - self.since))
+
+    def put_off(self, until: float) -> None:
+        """No look before ``until``."""
+        self.pause_until = max(self.pause_until, until)
+
+    def found(self, now: float) -> None:
+        """The last look found it."""
+        self.pace.found(now - self.since, looks=self.looks)
+
+    def early(self, now: float) -> None:
+        """The last look found it on its way: what began later is not looked for any sooner than this."""
+        self.pace.early(now - self.since)

@@ -1,14 +1,13 @@
 """The settler watches every transaction in flight until its outcome is final. It holds no key.
 
-    its nonce is unused                one look at the nonces of all keys, at the pace at which blocks take transactions
-    its nonce is used                  its window slot is free; it is looked up itself when it should be final
     final                              its jobs are settled, the Coordinator is told
     unknown, and may still land        the same bytes again every few seconds, lowest nonce first
     unknown, and provably dead         its rows wait again (``evidence``)
     anything else                      looked at again
 
-So a resolve costs about one call to look it up, and a share of a look at the nonces. What the node cannot tell now it
-can tell later.
+It is looked up when it should be final, so a resolve costs about one call. Only while rows wait for a slot of a window
+does one look tell the nonces of all keys, at the pace at which blocks take transactions: what has its nonce used needs its
+slot no more. What the node cannot tell now it can tell later.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from dataclasses import dataclass
 from offchainvm import metrics
 from offchainvm.bridge.evidence import ABSENT, Coroner, Evidence
 from offchainvm.bridge.link import Link, turns
-from offchainvm.bridge.pace import Pace
+from offchainvm.bridge.pace import Pace, Wait
 from offchainvm.bridge.verdicts import Verdicts
 from offchainvm.errors import Unavailable
 from offchainvm.jobs.resolves import Resolves, Transaction
@@ -36,7 +35,7 @@ log = get_logger()
 
 _NEW_EVERY_SECONDS = 0.25
 """How soon a transaction is noticed that was stored by who died before telling, or told another settler."""
-_SHORTEST_REST_SECONDS, _LONGEST_LOOK_SECONDS = 0.005, 0.3
+_SHORTEST_REST_SECONDS = 0.005
 _UNSENT_SECONDS, _FIRST_AGAIN_SECONDS, _AGAIN_SECONDS = 0.6, 2.0, 3.0
 _UNSEEN_SECONDS = 10.0
 """A key whose lowest transaction is unseen for this long signs nothing until its window is empty."""
@@ -53,19 +52,28 @@ class _Watch:
     """What this process remembers of one transaction in flight; times are monotonic seconds."""
 
     since: float
-    """When it was first seen; from ``aboard`` on, when its nonce was seen used."""
-    look_at: float
-    send_at: float
-    """From then on an unseen one is looked up, and sent again."""
-    looks: int = 0
-    """Since ``since``."""
+    """When it was first seen."""
+    for_slot: Wait
+    """Until its nonce is used."""
+    for_end: Wait
+    """Until it is final; from ``aboard`` on, since its nonce was seen used."""
     aboard: bool = False
+    sent_again_at: float | None = None
     absent_since: float | None = None
     evidence: Evidence | None = None
 
-    def is_due(self, now: float) -> bool:
-        """Whether the transaction itself is to be looked up."""
-        return self.look_at <= now and (self.aboard or self.send_at <= now)
+    def send_at(self, flight: Transaction) -> float:
+        """From then on, while it is unseen, it is sent again."""
+        if self.sent_again_at is not None:
+            return self.sent_again_at + _AGAIN_SECONDS
+        # Stored and never sent: whoever signed it died in between, unless it is being sent right now.
+        return self.since + (_FIRST_AGAIN_SECONDS if flight.attempts else _UNSENT_SECONDS)
+
+    def due_at(self, flight: Transaction) -> float:
+        """When the transaction itself is looked up."""
+        if flight.attempts:
+            return self.for_end.due_at
+        return max(self.for_end.pause_until, min(self.for_end.due_at, self.send_at(flight)))
 
 
 @dataclass(frozen=True)
@@ -75,6 +83,11 @@ class _Finding:
     outcome: TransactionOutcome
     evidence: Evidence | None = None
     may_send: bool = False
+
+    @property
+    def on_its_way(self) -> bool:
+        """Whether a transaction looks so on its way: later ones are behind it."""
+        return not self.may_send and (self.outcome.aboard or self.outcome.state is TransactionState.UNKNOWN)
 
 
 class Settler:
@@ -100,9 +113,9 @@ class Settler:
         self._make_nonces, self._operator_id, self._on_settled = nonces, operator_id, on_settled
         self._nonces: Nonces | None = None
         self._watches: dict[str, _Watch] = {}
-        self._keys_aboard = set[str]()
+        self._flights: Sequence[Transaction] = ()
         self._redis, self._chain = Link("redis (settler)"), Link("NEAR RPC (settler)", longest_seconds=4.0)
-        self._until_aboard, self._until_final = Pace(0.1), Pace(0.3)
+        self._until_aboard, self._from_aboard_to_final, self._until_final = Pace(0.1, boldness=0.005), Pace(0.3), Pace(0.4)
         self._holds_at = self._sending_rests_until = float("-inf")
         self._pool = ThreadPoolExecutor(_POOL, thread_name_prefix="settler")
 
@@ -124,41 +137,56 @@ class Settler:
         Raises:
             Unavailable: Redis is away.
         """
-        flights, now = self._resolves.in_flight(), time.monotonic()
-        self._remember(flights, now)
-        self._look_at_nonces(flights, now)
-        self._keys_aboard = {flight.public_key for flight in flights if self._watches[flight.hash].aboard}
-        self._look_up_due(flights, now)
-        self._until_aboard.learn()
-        self._until_final.learn()
-        self._mind_holds(flights, now)
-        upcoming = min((watch.look_at for watch in self._watches.values()), default=float("inf"))
-        return min(_NEW_EVERY_SECONDS, max(_SHORTEST_REST_SECONDS, upcoming - time.monotonic()))
+        self._flights, now = self._resolves.in_flight(), time.monotonic()
+        self._remember(now)
+        self._look_for_slots(now)
+        self._look_up_due(now)
+        for pace in (self._until_aboard, self._from_aboard_to_final, self._until_final):
+            pace.learn()
+        self._mind_holds(now)
+        return min(_NEW_EVERY_SECONDS, max(_SHORTEST_REST_SECONDS, self._next_look(now) - time.monotonic()))
 
-    def _remember(self, flights: Sequence[Transaction], now: float) -> None:
-        watches = {}
-        for flight in flights:
-            # Stored and never sent: whoever signed it died in between, unless it is being sent right now.
-            patience = _FIRST_AGAIN_SECONDS if flight.attempts else _UNSENT_SECONDS
-            first = _Watch(since=now, look_at=now + self._until_aboard.first_seconds, send_at=now + patience)
-            watches[flight.hash] = self._watches.get(flight.hash, first)
-        self._watches = watches
+    def _next_look(self, now: float) -> float:
+        """When to look next, by what was known at ``now``; a slot that is overdue then is wanted by nobody."""
+        ends = [self._watches[flight.hash].due_at(flight) for flight in self._flights]
+        slots = [due for flight in self._ashore() if (due := self._watches[flight.hash].for_slot.due_at) > now]
+        return min([*ends, *slots], default=float("inf"))
 
-    def _look_at_nonces(self, flights: Sequence[Transaction], now: float) -> None:
-        """Where one is due, one look for all whose nonce was unused so far."""
-        ashore = [(flight, self._watches[flight.hash]) for flight in flights if not self._watches[flight.hash].aboard]
-        if all(watch.look_at > now for _, watch in ashore):
+    def _remember(self, now: float) -> None:
+        def first() -> _Watch:
+            return _Watch(now, for_slot=Wait(self._until_aboard, now), for_end=Wait(self._until_final, now))
+
+        self._watches = {flight.hash: self._watches.get(flight.hash) or first() for flight in self._flights}
+
+    def _ashore(self) -> list[Transaction]:
+        """Those whose nonce was unused so far."""
+        return [flight for flight in self._flights if not self._watches[flight.hash].aboard]
+
+    def _look_for_slots(self, now: float) -> None:
+        """While rows wait for slots, and one may have become free: one look for all."""
+        ashore = self._ashore()
+        if not any(self._watches[flight.hash].for_slot.due_at <= now for flight in ashore) or not self._resolves.waiting_count():
             return
-        nonces, now = self._nonces_of({flight.public_key for flight, _ in ashore}), time.monotonic()
-        for flight, watch in ashore:
-            watch.looks += watch.look_at <= now
+        nonces, now = self._nonces_of({flight.public_key for flight in ashore}), time.monotonic()
+        for flight in ashore:
+            watch = self._watches[flight.hash]
+            watch.for_slot.looked(now)
             if nonces.get(flight.public_key, 0) >= flight.nonce:
-                self._note_aboard(flight, watch)
-            elif watch.look_at <= now < watch.send_at:
-                watch.look_at = min(watch.send_at, now + self._until_aboard.again_seconds(now - watch.since))
+                watch.for_slot.found(now)
+                self._free_slot(flight, watch)
+                if now < watch.send_at(flight):
+                    watch.for_end = Wait(self._from_aboard_to_final, now)
+            elif nonces:
+                watch.for_end.put_off(min(now + self._from_aboard_to_final.first_seconds, watch.send_at(flight)))
+
+    def _free_slot(self, flight: Transaction, watch: _Watch) -> None:
+        """Its nonce is used."""
+        if not watch.aboard:
+            self._resolves.aboard(flight.hash)
+            watch.aboard = True
 
     def _nonces_of(self, public_keys: set[str]) -> dict[str, int]:
-        """Nonces used; none where they cannot be had: then each transaction is looked up when it is time to send it again."""
+        """Nonces used; none where they cannot be had: then each transaction is looked up for itself."""
         try:
             return self._rpc.key_nonces(self._operator_id, public_keys)
         except (RpcRefused, RpcUnavailable) as error:
@@ -167,19 +195,26 @@ class Settler:
             log.exception("a node's answer cannot be read", action="look_failed")
         return {}
 
-    def _look_up_due(self, flights: Sequence[Transaction], now: float) -> None:
-        """Of what blocks hold, look up the oldest first: while that is not final, neither is what came aboard after it."""
-        due = [flight for flight in flights if self._watches[flight.hash].is_due(now)]
-        aboard = [flight for flight in due if self._watches[flight.hash].aboard]
-        if len(aboard) > 1:
-            oldest = min(aboard, key=lambda flight: self._watches[flight.hash].since)
-            [finding], lead = self._look_up([oldest]), self._watches[oldest.hash]
-            later = aboard if finding.outcome.aboard and lead.looks <= _LEADS_LOOKS else [oldest]
-            for flight in later:
-                watch = self._watches[flight.hash]
-                watch.look_at, watch.looks = lead.look_at, max(watch.looks, lead.looks)
-            due = [flight for flight in due if flight not in later]
-        self._look_up(due)
+    def _look_up_due(self, now: float) -> None:
+        for aboard in (True, False):
+            alike = [flight for flight in self._flights if self._watches[flight.hash].aboard is aboard]
+            due = [flight for flight in alike if self._watches[flight.hash].due_at(flight) <= now]
+            if due:
+                self._look_up(self._after_the_oldest(due, alike))
+
+    def _after_the_oldest(self, due: Sequence[Transaction], alike: Sequence[Transaction]) -> list[Transaction]:
+        """Look up the oldest: while that is not final, neither is what came after it. Those that are left to be looked up."""
+        oldest = min(due, key=lambda flight: self._watches[flight.hash].since)
+        [finding], lead = self._look_up([oldest]), self._watches[oldest.hash]
+        others = [flight for flight in due if flight is not oldest]
+        if not finding.on_its_way or lead.for_end.looks > _LEADS_LOOKS:
+            return others
+        for flight in others:
+            self._watches[flight.hash].for_end.looks += 1
+        for watch in (self._watches[flight.hash] for flight in alike):
+            if watch.since >= lead.since:
+                watch.for_end.put_off(lead.for_end.pause_until)
+        return []
 
     def _look_up(self, flights: Sequence[Transaction]) -> list[_Finding]:
         """In the order of keys and nonces, and so are the sendings: a higher nonce that lands first kills the lower."""
@@ -193,18 +228,21 @@ class Settler:
         watch = self._watches[flight.hash]
         try:
             outcome = look_up(self._rpc, flight.hash, sender_id=self._operator_id, actions=len(flight.data_ids))
-            if time.monotonic() < watch.send_at:
+            if time.monotonic() < watch.send_at(flight):
                 return _Finding(outcome)
             if outcome.state not in ABSENT:
                 return _Finding(outcome, may_send=outcome.send_again)
-            return _Finding(
-                outcome, evidence=self._coroner.examine(flight, refund_due=flight.public_key in self._keys_aboard), may_send=True
-            )
+            return _Finding(outcome, evidence=self._coroner.examine(flight, refund_due=self._refund_due(flight)), may_send=True)
         except (RpcRefused, RpcUnavailable) as error:
             return _Finding(TransactionOutcome(TransactionState.NO_STATEMENT, text=error.sentence))
         except Exception as error:
             log.exception("a node's answer cannot be read", action="look_failed", transaction=flight.hash)
             return _Finding(TransactionOutcome(TransactionState.NO_STATEMENT, text=f"{type(error).__name__} in its answer"))
+
+    def _refund_due(self, flight: Transaction) -> bool:
+        """Whether its key has another transaction that a block may hold: when that is final, allowance may come back."""
+        others = [other for other in self._flights if other.public_key == flight.public_key and other.hash != flight.hash]
+        return any(self._watches[other.hash].absent_since is None for other in others)
 
     def _act_alone(self, flight: Transaction, watch: _Watch, finding: _Finding) -> None:
         """Act, so that one transaction about which nothing can be done keeps no other from its turn."""
@@ -214,16 +252,16 @@ class Settler:
             raise
         except Exception:
             log.exception("a transaction cannot be judged; it is looked at again", action="act_failed", transaction=flight.hash)
-            watch.look_at = time.monotonic() + _TROUBLE_SECONDS
+            watch.for_end.put_off(time.monotonic() + _TROUBLE_SECONDS)
 
     def _act(self, flight: Transaction, watch: _Watch, finding: _Finding) -> None:
-        watch.looks += 1
-        watch.look_at = (now := time.monotonic()) + min(_LONGEST_LOOK_SECONDS, self._until_final.again_seconds(now - watch.since))
-        state = finding.outcome.state
+        state, now = finding.outcome.state, time.monotonic()
         if state is TransactionState.NO_STATEMENT:
-            watch.look_at = time.monotonic() + self._chain.down(Unavailable("NEAR RPC", finding.outcome.text, remedy="Check NEAR_RPC_URL."))
+            away = self._chain.down(Unavailable("NEAR RPC", finding.outcome.text, remedy="Check NEAR_RPC_URL."))
+            watch.for_end.put_off(now + away)
         else:
             self._chain.up()
+            watch.for_end.looked(now)
         if finding.outcome.final:
             self._settle(flight, watch, finding.outcome)
         elif state in ABSENT:
@@ -233,19 +271,11 @@ class Settler:
         else:
             watch.evidence = None
             watch.absent_since = watch.absent_since if state is TransactionState.NO_STATEMENT else None
-            if finding.outcome.aboard and not watch.aboard:
-                self._note_aboard(flight, watch)
+            if finding.outcome.aboard:
+                watch.for_end.early(now)
+                self._free_slot(flight, watch)
             if finding.may_send:
                 self._send_again(flight, watch)
-
-    def _note_aboard(self, flight: Transaction, watch: _Watch) -> None:
-        """Free its slot, and look it up about when it will be final."""
-        self._resolves.aboard(flight.hash)
-        now = time.monotonic()
-        self._until_aboard.found(now - watch.since, looks=watch.looks)
-        watch.aboard, watch.since, watch.looks = True, now, 0
-        if now < watch.send_at:
-            watch.look_at = now + self._until_final.first_seconds
 
     def _act_on_absent(self, flight: Transaction, watch: _Watch, finding: _Finding) -> None:
         earlier, watch.evidence = watch.evidence, finding.evidence
@@ -262,8 +292,8 @@ class Settler:
             return
         metrics.TRANSACTIONS.add(outcome=outcome.state.value)
         self._on_settled()
-        if watch.aboard:
-            self._until_final.found(time.monotonic() - watch.since, looks=watch.looks)
+        if watch.sent_again_at is None:
+            watch.for_end.found(time.monotonic())
         log.info(
             "transaction settled",
             action="settle_transaction",
@@ -306,7 +336,7 @@ class Settler:
         attempt = self._resolves.attempted(flight.hash)
         if not attempt:
             return
-        watch.send_at = time.monotonic() + _AGAIN_SECONDS
+        watch.sent_again_at = time.monotonic()
         try:
             self._rpc.send_tx(flight.signed)
         except (RpcRefused, RpcUnavailable) as error:
@@ -322,7 +352,7 @@ class Settler:
             with reaching_redis():
                 nonces.raise_floor(flight.public_key, nonce)
 
-    def _mind_holds(self, flights: Sequence[Transaction], now: float) -> None:
+    def _mind_holds(self, now: float) -> None:
         """Hold keys whose lowest transaction stays unseen, and let go of those whose window is empty."""
         if now - self._holds_at < _HOLDS_EVERY_SECONDS:
             return
@@ -330,7 +360,7 @@ class Settler:
         nonces = self._our_nonces()
         if nonces is None:
             return
-        for flight in flights:
+        for flight in self._flights:
             lowest.setdefault(flight.public_key, flight)
         with reaching_redis():
             for public_key, flight in lowest.items():

@@ -98,6 +98,7 @@ class FakeResolves:
     earlier: dict[str, list[str]] = field(default_factory=dict)
     aboard_hashes: list[str] = field(default_factory=list)
     rings: int = 0
+    waiting: int = 0
 
     def add(self, hash: str = "h1", nonce: int = 5, attempts: int = 1, jobs: tuple[str, ...] = ("job",)) -> Transaction:
         self.flights[hash] = Transaction(hash, KEY, nonce, 50, hash.encode(), jobs, attempts)
@@ -128,6 +129,9 @@ class FakeResolves:
 
     def hashes(self, data_id: str) -> list[str]:
         return self.earlier.get(data_id, [])
+
+    def waiting_count(self) -> int:
+        return self.waiting
 
     def ring(self) -> None:
         self.rings += 1

@@ -23,8 +23,8 @@ def test_a_steady_wait_is_found_by_little_more_than_one_look_and_little_too_late
     for _ in range(100):
         looks_until(pace, takes_seconds)
     looks = [looks_until(pace, takes_seconds) for _ in range(100)]
-    assert sum(looks) <= 130
-    assert pace.first_seconds <= 1.3 * takes_seconds
+    assert sum(looks) <= 115
+    assert pace.first_seconds <= 1.5 * takes_seconds
 
 
 def test_a_chain_that_stood_still_once_is_no_slow_chain() -> None:
@@ -33,8 +33,8 @@ def test_a_chain_that_stood_still_once_is_no_slow_chain() -> None:
     assert pace.first_seconds == 3.0
 
 
-def test_the_pauses_of_a_long_wait_grow_to_a_second() -> None:
-    assert [Pace(0.1).again_seconds(waited) for waited in (0.01, 0.4, 60.0)] == [0.02, 0.1, 1.0]
+def test_the_pauses_of_a_long_wait_grow_to_half_a_second() -> None:
+    assert [Pace(0.1).again_seconds(waited) for waited in (0.01, 0.4, 60.0)] == pytest.approx([0.02, 0.08, 0.5])
 
 
 def test_a_block_of_many_teaches_no_more_than_one() -> None:

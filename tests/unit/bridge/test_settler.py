@@ -21,7 +21,8 @@ def test_a_success_settles_and_tells(world: World) -> None:
     assert world.told == 1
 
 
-def test_one_look_at_the_nonces_serves_all_and_each_is_looked_up_once_its_nonce_is_used(world: World) -> None:
+def test_while_rows_wait_one_look_at_the_nonces_frees_the_slots_of_all_and_each_is_looked_up_when_it_may_be_final(world: World) -> None:
+    world.resolves.waiting = 1
     for number in range(8):
         world.resolves.add(f"h{number}", nonce=5 + number)
         world.rpc.answers[f"h{number}"] = succeeded()
@@ -29,20 +30,47 @@ def test_one_look_at_the_nonces_serves_all_and_each_is_looked_up_once_its_nonce_
     world.turn(0.2)
     assert (world.rpc.calls, world.resolves.settled) == (["key_nonces"], {})
     world.rpc.key = AccessKey(nonce=8, block_height=100, full_access=False)
-    world.turn(0.2)
+    world.turn(0.15)
     assert (world.rpc.calls, world.resolves.aboard_hashes) == (["key_nonces"] * 2, ["h0", "h1", "h2", "h3"])
+    world.resolves.waiting = 0
     world.rpc.calls.clear()
-    world.turn(0.5)
+    for number in range(4, 8):
+        del world.rpc.answers[f"h{number}"]
+    world.turn(0.35)
     assert list(world.resolves.settled) == ["h0", "h1", "h2", "h3"]
-    assert sorted(world.rpc.calls) == ["key_nonces", *["tx"] * 4]
+    # One look at the first of those that are still on their way serves all four.
+    assert world.rpc.calls == ["tx"] * 5
+
+
+def test_while_nobody_waits_for_a_slot_each_is_looked_up_once_when_it_should_be_final(world: World) -> None:
+    for turn in range(20):
+        world.resolves.add(f"h{turn}", nonce=5 + turn)
+        world.turn(0)
+        world.rpc.answers[f"h{turn}"] = succeeded()
+        for _ in range(10):
+            world.turn(0.05)
+    assert len(world.resolves.settled) == 20
+    assert world.rpc.calls == ["tx"] * 20
+
+
+def test_one_that_is_on_its_way_tells_how_long_the_others_take(world: World) -> None:
+    for number in range(5):
+        world.resolves.add(f"h{number}", nonce=5 + number)
+        world.rpc.answers[f"h{number}"] = pending()
+        world.turn(0.3)
+    while len(world.resolves.settled) < 5:
+        world.turn(0.1)
+        world.rpc.answers.update({f"h{number}": succeeded() for number in range(5) if world.now >= 1000.3 + 0.3 * number + 1.8})
+    assert len(world.rpc.calls) <= 15
 
 
 def test_a_node_that_does_not_tell_the_nonces_delays_and_loses_nothing(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(world.rpc, "key_nonces", lambda *_: {}["no such answer"])
+    world.resolves.waiting = 1
     world.resolves.add()
     world.rpc.answers["h1"] = succeeded()
     world.turn(0)
-    world.turn(1.9)
+    world.turn(0.3)
     assert world.resolves.settled == {}
     world.turn(0.2)
     assert list(world.resolves.settled) == ["h1"]
