@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import builder as builder_support
 import pytest
 from build_worker import BuildWorker, Order
+from builds import EXECUTE, LIBRARY, LOCKFILE, SMALL
 from left_behind import left_behind
 
 from offchainvm.compiler.base import BuildEvent, BuildRequest, BuiltModule, ignore_event
@@ -24,10 +25,6 @@ if TYPE_CHECKING:
     from docker.client import DockerClient
 
 OWNER = "integration"
-LIMITS = BuildLimits(timeout_seconds=90, memory_mb=1024, disk_mb=256, source_mb=16, dependencies_mb=256)
-MANIFEST = '[package]\nname = "guest"\nversion = "0.1.0"\nedition = "2021"\n[lib]\ncrate-type = ["cdylib"]\n[workspace]\n'
-LOCKFILE = 'version = 3\n\n[[package]]\nname = "guest"\nversion = "0.1.0"\n'
-LIBRARY = '#[no_mangle]\npub extern "C" fn execute(_p: i32, _n: i32) -> i32 { 65532 }\n'
 Files = dict[str, str | bytes | Path]
 
 
@@ -90,7 +87,7 @@ def publish(tmp_path: Path, mirror: Path) -> Callable[..., str]:
     """Make ``someone/NAME`` of the given files (a Path = a symbolic link to it), over those of a small guest; its commit."""
 
     def publish_files(files: Files | None = None, *, without: tuple[str, ...] = (), name: str = "guest") -> str:
-        everything: Files = {"Cargo.toml": MANIFEST, "Cargo.lock": LOCKFILE, "src/lib.rs": LIBRARY, **(files or {})}
+        everything: Files = {"Cargo.toml": LIBRARY, "Cargo.lock": LOCKFILE, "src/lib.rs": EXECUTE, **(files or {})}
         folder = tmp_path / "files" / name
         for path, content in everything.items():
             if path in without:
@@ -116,7 +113,7 @@ def build(builder: SandboxBuilder, mirror: Path) -> Callable[..., BuiltModule]:
         *,
         repo: str = "someone/guest",
         target: str = "wasm32-unknown-unknown",
-        limits: BuildLimits = LIMITS,
+        limits: BuildLimits = SMALL,
         require_lockfile: bool = False,
         on_event: Callable[[BuildEvent], None] = ignore_event,
     ) -> BuiltModule:

@@ -106,28 +106,6 @@ def test_the_old_name_of_the_wasi_target_is_an_alias(build: Build, publish: Publ
     assert built.provenance["predicate"]["buildDefinition"]["externalParameters"]["target"] == "wasm32-wasi"
 
 
-def test_what_a_repository_configures_for_cargo_is_not_obeyed(build: Build, publish: Publish) -> None:
-    config = """
-[build]
-rustc-wrapper = "/src/evil.sh"
-rustc = "/src/evil.sh"
-target-dir = "/src/elsewhere"
-[source.crates-io]
-replace-with = "evil"
-[source.evil]
-directory = "vendor"
-[registry]
-global-credential-providers = ["/src/evil.sh"]
-"""
-    files = {
-        ".cargo/config.toml": config,
-        "evil.sh": "#!/bin/sh\nexit 99\n",
-        "rust-toolchain.toml": '[toolchain]\nchannel = "nightly-1999-01-01"\n',
-    }
-
-    assert build(publish(files)).size > 0
-
-
 def test_the_same_source_gives_the_same_bytes_under_another_limit(build: Build, publish: Publish) -> None:
     commit_sha = publish()
 

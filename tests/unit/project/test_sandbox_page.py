@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[3]
 ROWS = re.findall(
     r"^\| (.+) \| .+ \| (`\w+`|-) \| `(test_\w+)(?:\[([\w-]+)\])?` \|$", (ROOT / "docs" / "sandbox.md").read_text(), re.MULTILINE
 )
-SOURCES = "\n".join(path.read_text() for path in (ROOT / "tests").rglob("compiler/test_*.py"))
+SOURCES = "\n".join(path.read_text() for path in (ROOT / "tests").rglob("compiler/**/test_*.py"))
 
 
 @pytest.mark.parametrize(("attack", "code", "test", "case"), ROWS, ids=[f"{row[2]}[{row[3]}]" for row in ROWS])

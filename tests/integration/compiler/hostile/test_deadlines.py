@@ -10,17 +10,16 @@ from typing import TYPE_CHECKING
 
 import pytest
 from build_worker import BuildWorker
+from builds import SMALL, Build, Publish
 
 from offchainvm.compiler import reaper, sandbox
-from offchainvm.compiler.base import BuiltModule
-from offchainvm.compiler.limits import BuildLimits
 from offchainvm.errors import BuildError
 
 if TYPE_CHECKING:
     from docker.client import DockerClient
 
 FAR = 3600
-LIMITS = BuildLimits(timeout_seconds=FAR, idle_seconds=FAR, memory_mb=512, disk_mb=128, source_mb=16, dependencies_mb=64)
+LIMITS = replace(SMALL, timeout_seconds=FAR, idle_seconds=FAR)
 SLEEPS = "fn main() { loop { std::thread::sleep(std::time::Duration::from_secs(1)) } }"
 # First a child that is deaf to the signal of the soft limit, then the script itself.
 COMPUTES = """
@@ -31,8 +30,6 @@ fn main() {
     loop { std::hint::spin_loop(); }
 }
 """
-Build = Callable[..., BuiltModule]
-Publish = Callable[..., str]
 
 
 @pytest.fixture
