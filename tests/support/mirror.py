@@ -22,10 +22,14 @@ from urllib.parse import urlsplit
 SECRET = "m1rr0r-s3cret"
 
 
-def make_crate(name: str, version: str, files: dict[str, str]) -> bytes:
-    """The bytes of a `.crate` file."""
+def make_crate(name: str, version: str, files: dict[str, str], *, links: dict[str, str] | None = None) -> bytes:
+    """The bytes of a `.crate` file; symbolic links come before the other files."""
     archive = io.BytesIO()
     with tarfile.open(fileobj=archive, mode="w") as tar:
+        for path, to in (links or {}).items():
+            entry = tarfile.TarInfo(f"{name}-{version}/{path}")
+            entry.type, entry.linkname = tarfile.SYMTYPE, to
+            tar.addfile(entry)
         manifest = f'[package]\nname = "{name}"\nversion = "{version}"\nedition = "2021"\n'
         for path, text in {"Cargo.toml": manifest, **files}.items():
             entry = tarfile.TarInfo(f"{name}-{version}/{path}")

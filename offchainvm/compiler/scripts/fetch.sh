@@ -12,6 +12,7 @@ for file in *.crate; do
     tar -xzf "$file" -C "$folder" --strip-components=1 --no-same-owner || exit 41
     # Cargo compares it with Cargo.lock, so it is taken from the file that was unpacked.
     sum=$(sha256sum "$file")
+    rm -rf "$folder/.cargo-checksum.json"
     printf '{"files":{},"package":"%s"}' "${sum%% *}" > "$folder/.cargo-checksum.json"
     rm -f "$file"
 done

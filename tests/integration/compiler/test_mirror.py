@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import uuid
 from collections.abc import Callable, Iterator
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from mirror import SECRET, Mirror
+from mirror import SECRET, Mirror, make_crate
 from tls import Certificate, make_certificate
 
 from offchainvm.compiler import crates
@@ -198,6 +199,38 @@ def test_what_the_registry_does_not_give_as_locked_is_not_built(make: Make, publ
         make("0123456789" * 4)
     with pytest.raises(BuildError, match="fetch_network"):
         make(commit_sha, crates_mirror_url="http://127.0.0.1:1/index/")
+
+
+@pytest.mark.parametrize(
+    ("links", "evil"),
+    [pytest.param({}, "../../config.toml", id="by-its-name"), pytest.param({"up": "../.."}, "up/config.toml", id="through-a-link")],
+)
+def test_a_crate_that_unpacks_outside_its_folder_is_refused(
+    make: Make, publish: Publish, site: Mirror, links: dict[str, str], evil: str
+) -> None:
+    crate = make_crate("answer", "1.0.0", {"src/lib.rs": ANSWER, evil: '[build]\nrustc = "/evil"\n'}, links=links)
+    site.crates["answer", "1.0.0"] = crate
+    commit_sha = publish({"Cargo.toml": MANIFEST, "Cargo.lock": locked(hashlib.sha256(crate).hexdigest()), "src/lib.rs": LIBRARY})
+
+    with pytest.raises(BuildError) as caught:
+        make(commit_sha)
+
+    assert (caught.value.code, caught.value.sentence) == ("dependency_not_found", "A crate of the registry cannot be unpacked.")
+
+
+def test_neither_repository_nor_crate_says_which_crate_is_built(make: Make, publish: Publish, site: Mirror) -> None:
+    """The repository would replace the registry by a folder of its own; the crate, cargo's configuration by its checksums."""
+    crate = make_crate("answer", "1.0.0", {"src/lib.rs": ANSWER}, links={".cargo-checksum.json": "../../config.toml"})
+    site.crates["answer", "1.0.0"] = crate
+    files = {
+        ".cargo/config.toml": '[source.crates-io]\nreplace-with = "evil"\n[source.evil]\ndirectory = "/src/vendor"\n',
+        "vendor/answer/Cargo.toml": '[package]\nname = "answer"\nversion = "1.0.0"\n',
+        "vendor/answer/.cargo-checksum.json": '{"files":{}}',
+        "vendor/answer/src/lib.rs": 'compile_error!("this is not the registry\'s crate");\n',
+    }
+    lockfile = locked(hashlib.sha256(crate).hexdigest())
+
+    assert make(publish({"Cargo.toml": MANIFEST, "Cargo.lock": lockfile, "src/lib.rs": LIBRARY, **files})).size > 0
 
 
 def test_what_the_resolver_says_of_the_index_is_told_without_its_login(make: Make, publish: Publish, site: Mirror) -> None:
