@@ -18,8 +18,9 @@ def world(make_world, builder_image):
         yield world
 
 
-def hang_next_send(world):
-    world.stack.client.control("faults", {"kind": "hang", "rpc_method": "send_tx", "times": 1})
+def hang_next_send(world, *, after=0):
+    """The next one after so many; a client's request is a sending too."""
+    world.stack.client.control("faults", {"kind": "hang", "rpc_method": "send_tx", "times": 1, "after": after})
 
 
 def wait_for_hanging_send(world):
@@ -63,6 +64,21 @@ def test_a_resolve_worker_killed_with_rows_waiting_loses_none(world):
     world.stack.restart("resolve")
     for number, request in enumerate(requests):
         world.assert_answered_once(request, f"input {number}")
+
+
+def test_a_resolve_worker_killed_while_its_send_hangs_leaves_one_resolve_and_no_stuck_key(world):
+    world.cache("sending", echo_module())
+    hang_next_send(world, after=1)
+    request = world.ask("sending", "in the air")
+    wait_for_hanging_send(world)
+    world.stack.kill("resolve")
+    assert world.resolves_of(request) == []
+    world.stack.restart("resolve")
+    world.assert_answered_once(request, "in the air")
+    assert [event.what for event in world.store.history(request.data_id)].count("signed") == 1, "the stored bytes were sent again"
+    later = [world.ask("sending", f"afterwards {number}") for number in range(3)]
+    for number, request in enumerate(later):
+        world.assert_answered_once(request, f"afterwards {number}")
 
 
 def test_a_resolve_worker_frozen_while_its_send_hangs_sends_nothing_of_what_another_one_took_over(world):

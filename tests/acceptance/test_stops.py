@@ -76,12 +76,13 @@ def test_a_compile_worker_finishes_the_build_in_hand(world: World, no_sandbox_le
     world.stack.restart("compile")
 
 
-def test_a_resolve_worker_between_store_and_send_leaves_the_rest_to_the_settler(world: World) -> None:
+def test_a_resolve_worker_finishes_the_send_that_is_under_way(world: World) -> None:
     world.cache("resolve", echo_module())
-    world.stack.client.control("faults", {"kind": "delay", "seconds": 2, "rpc_method": "send_tx", "times": 1})
+    # The first one is the client's own.
+    world.stack.client.control("faults", {"kind": "delay", "seconds": 2, "rpc_method": "send_tx", "times": 1, "after": 1})
     request = world.ask("resolve", "sent")
-    world.wait_for_state(request, State.RESOLVING)
-    until(lambda: any(event.what == "signed" for event in world.store.history(request.data_id)), "the bytes to be stored")
+    until(lambda: world.chain("GET", "faults") == b"[]", "the resolve to be on its way")
+    assert any(event.what == "signed" for event in world.store.history(request.data_id)), "its bytes were stored before"
     assert ask_to_stop(world, "resolve") == 0
     world.assert_answered_once(request, "sent")
     world.stack.restart("resolve")
