@@ -25,6 +25,7 @@ import docker.errors
 
 from offchainvm import settings
 from offchainvm.compiler import bootstrap, engine
+from offchainvm.compiler.logtext import clean_text
 from offchainvm.errors import ImageMismatch, OffchainVMError, Unavailable
 from offchainvm.logs import get_logger
 
@@ -241,10 +242,9 @@ def _from_dockerfile(client: DockerClient, image: str, base_image: str, say: Say
         if "error" in answer:
             reason = " ".join([*said][-3:])
             raise Unavailable("docker", f"The builder image could not be made on {base_image}: {answer['error']}: {reason}")
-        for line in str(answer.get("stream", "")).splitlines():
-            if line.strip():
-                said.append(line.strip())
-                say(f"  {line.strip()}")
+        for line in clean_text(str(answer.get("stream", "")).encode()).splitlines():
+            said.append(line.strip())
+            say(f"  {line.strip()}")
 
 
 def _from_debian(client: DockerClient, image: str, mirror: str, say: Say) -> None:

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from offchainvm.compiler.bootstrap import debian_archive, find_mirror, pack
+from offchainvm.compiler.bootstrap import PACKAGES, debian_archive, find_mirror, pack
+from offchainvm.compiler.image import DOCKERFILE
 from offchainvm.errors import Unavailable
 
 STANZAS = """Types: deb
@@ -90,3 +91,13 @@ def test_the_archive_repeats_and_leaves_out_what_differs(tmp_path: Path) -> None
         assert tar.getmember("bin").issym()
     assert {"usr/bin/tool", "etc/passwd", "tmp", "proc", "var/log"} <= set(names)
     assert not {"var/log/x.log", "etc/machine-id", "tmp/x", "proc/1", "usr/share/doc"} & set(names)
+
+
+def test_the_dockerfile_installs_packages_that_the_bootstrap_installs_too() -> None:
+    """The bootstrap runs wherever the tests do, the Dockerfile's apt-get where a base has neither git nor clang: the names must be real."""
+    [line] = [line for line in DOCKERFILE.read_text().splitlines() if "apt-get install" in line]
+
+    named = line.partition("--no-install-recommends")[2].strip(" ;\\").split()
+
+    assert "clang" in named
+    assert set(named) <= set(PACKAGES)
