@@ -202,7 +202,7 @@ def execution_table(result: ExecutionResult) -> Table:
         ("output", f"{len(result.stdout):,} B", f"{limits.output_bytes:,} B", _ending(result, cut=result.stdout_truncated)),
         ("stderr", f"{len(result.stderr):,} B", f"{limits.stderr_bytes:,} B", "cut" if result.stderr_truncated else ""),
         ("engine", f"{result.engine} {result.engine_version}", "", compiled),
-        ("module", result.module_sha256[:16] + "…", "", "SHA-256"),
+        ("module", result.module_sha256[:16] + "…", "", f"SHA-256; entered by {result.entry}" if result.entry else "SHA-256"),
     ):
         table.add_row(*row)
     return table

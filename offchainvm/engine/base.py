@@ -37,6 +37,7 @@ class ExecutionResult:
     """How an execution ended, and what it used; metrics are kept on failure too.
 
     ``stdout`` is the output (of either ABI), at most ``limits.output_bytes``; ``stderr`` at most ``limits.stderr_bytes``.
+    ``entry`` is the way in that was taken: ``execute``, ``_start``, or a component's ``wasi:cli/run``; empty where nothing ran.
     ``message`` is one sentence about a failure. ``trap`` is its sub-code when ``status`` is TRAP.
     ``instructions_used`` never exceeds the limit, and equals it when the status is OUT_OF_FUEL;
     ``instructions_exact`` is False where the engine was stopped between two counts: then it is the last known count.
@@ -45,6 +46,7 @@ class ExecutionResult:
     status: Status
     limits: Limits
     message: str = ""
+    entry: str = ""
     exit_code: int | None = None
     trap: str | None = None
     stdout: bytes = b""

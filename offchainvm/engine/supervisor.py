@@ -98,13 +98,13 @@ class Supervisor(Executor):
         compile_ms, cache_hit = 0.0, artifact is not None
         if artifact is None:
             artifact, compile_ms = self._compile(zygote, key, untrusted_wasm, cancellation)
-        ending = self._run(zygote, artifact, request, cancellation)
+        ending, entry = self._run(zygote, artifact, request, cancellation), _entry(artifact.head, request)
         if ending.head.get("status") == STALE and cache_hit:
             self._artifacts.discard(key)
             self._cache.discard(key)
             artifact, compile_ms = self._compile(zygote, key, untrusted_wasm, cancellation)
             cache_hit, ending = False, self._run(zygote, artifact, request, cancellation)
-        about = self._about(sha256, compile_ms=compile_ms, cache_hit=cache_hit)
+        about = self._about(sha256, entry=entry, compile_ms=compile_ms, cache_hit=cache_hit)
         if component:
             about["meter_version"] = self._engine.native_meter
         return result_of(ending, request.limits, **about)

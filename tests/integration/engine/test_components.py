@@ -63,7 +63,7 @@ def test_a_component_reads_stdin_and_writes_both_streams(run):
     assert all(item.instructions_exact for item in found)
     assert {item.meter_version for item in found} == {f"wasmtime-{found[0].engine_version.partition('.')[0]}"}
     ok = run(CAT, b"\0hello")
-    assert (ok.status, ok.stdout, ok.exit_code, ok.cache_hit) == (Status.OK, b"\0hello", 0, True)
+    assert (ok.status, ok.stdout, ok.exit_code, ok.cache_hit, ok.entry) == (Status.OK, b"\0hello", 0, True, "wasi:cli/run")
 
 
 @pytest.mark.parametrize(

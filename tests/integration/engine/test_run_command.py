@@ -45,15 +45,15 @@ def command(tmp_path: Path) -> Command:
 @pytest.mark.parametrize(
     ("wat", "words", "exit_code", "told"),
     [
-        (BOTH, ("--input", "hello"), 0, {"status": "ok", "stdout": "hello", "instructions_exact": True}),
+        (BOTH, ("--input", "hello"), 0, {"status": "ok", "stdout": "hello", "entry": "execute"}),
         (BOTH, ("--input", "hello", "--metering", "native"), 0, {"stdout": "hello", "engine": "wasmtime"}),
-        (BOTH, ("--entry", "_start"), 10, {"status": "trap", "trap": "unreachable"}),
+        (BOTH, ("--entry", "_start"), 10, {"status": "trap", "trap": "unreachable", "entry": "_start"}),
         (ENVIRONMENT, ("--env", "A=1", "--env", "B=x=y"), 0, {"stdout": "A=1\0B=x=y\0"}),
         (LOOP, ("--max-instructions", "1.5e3"), 11, {"status": "out_of_fuel", "instructions_used": 1500}),
         (LOOP, ("--max-instructions", "1e15", "--max-time", "200ms"), 11, {"status": "timeout"}),
         (GROW, ("--max-memory", "128KiB"), 11, {"status": "memory_limit", "peak_memory_bytes": 128 << 10}),
         (BOTH, ("--input", "hello", "--max-output", "2B"), 11, {"status": "output_limit", "stdout": "he", "stdout_truncated": True}),
-        ("(module)", (), 12, {"status": "link_error"}),
+        ("(module)", (), 12, {"status": "link_error", "entry": ""}),
     ],
 )
 def test_an_execution_ends_with_the_exit_code_of_its_status(
@@ -82,5 +82,5 @@ def test_wasmer_runs_it_with_the_same_count(command: Command, wasmer_python: Pat
 def test_without_json_a_table_shows_each_use_against_its_limit(command: Command) -> None:
     ended = command(BOTH, "--input", "hello", "--max-instructions", "1e6", "--max-memory", "1MiB", "--max-time", "2s")
     assert ended.returncode == 0
-    for text in ("ok", "1,000,000", "1.00 MiB", "2,000 ms", "exact, by injected-", "wasmtime 50", "hello"):
+    for text in ("ok", "entered by execute", "1,000,000", "1.00 MiB", "2,000 ms", "exact, by injected-", "wasmtime 50", "hello"):
         assert text in ended.stdout
