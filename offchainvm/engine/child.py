@@ -133,7 +133,7 @@ def _run(channel: socket.socket, job: dict[str, Any], descriptors: list[int], re
         metering=warm.metering,
     )
     if job["component"]:
-        outcome = _components().run_component(program, work, job["started"])
+        outcome = _components().run_component(program, work, job["started"], report)
     else:
         outcome = guest.Guest(warm.backend, program, work, job["started"], report).run()
     fields = dict(vars(outcome), status=outcome.status.value, cpu_ms=time.process_time() * 1000 - processor_ms)

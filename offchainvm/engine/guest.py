@@ -16,7 +16,7 @@ from offchainvm.engine.wasi import BadPointer, DeadlinePassed, GuestExit, HostEn
 from offchainvm.errors import Status
 
 # wasmtime writes the fuel down before `unreachable`, a call and a function's end; other traps lose what came after.
-_EXACT_TRAPS = ("unreachable", "out_of_fuel")
+EXACT_TRAPS = ("unreachable", "out_of_fuel")
 _RUST_ALLOCATION = re.compile(rb"memory allocation of (\d{1,20}) bytes failed")
 _SENTENCES = {
     "unreachable": "The program stopped itself (it reached an `unreachable` instruction; in Rust, a panic)",
@@ -166,7 +166,7 @@ class Guest:
             (size,) = struct.unpack("<I", self._machine.read(pointer, 4))
             self._machine.read(pointer + 4 + size, 0)
         except BadPointer:
-            raise _Answered(Status.TRAP, _SENTENCES["output_out_of_bounds"] + ".", trap="output_out_of_bounds") from None
+            raise _Answered(Status.TRAP, trap_sentence("output_out_of_bounds"), trap="output_out_of_bounds") from None
         limit = self.job.limits.output_bytes
         if size > limit:
             text = f"The output has {size} bytes; the limit is {limit}."
@@ -178,7 +178,7 @@ class Guest:
             return self._ending_by_host(self._ended)
         if code == "out_of_fuel":
             return self._out_of_fuel()
-        exact = code in _EXACT_TRAPS
+        exact = code in EXACT_TRAPS
         if code == "stack_overflow":
             return _Answered(Status.STACK_OVERFLOW, "The program's calls nest too deep for its stack.", instructions_exact=False)
         if code == "unreachable" and self._was_refused_memory():
@@ -189,7 +189,7 @@ class Guest:
                 trap=code,
                 instructions_exact=exact,
             )
-        return _Answered(Status.TRAP, _SENTENCES.get(code, f"The program trapped: {code}") + ".", trap=code, instructions_exact=exact)
+        return _Answered(Status.TRAP, trap_sentence(code), trap=code, instructions_exact=exact)
 
     def _ending_by_host(self, ended: BaseException) -> _Answered:
         limits = self.job.limits
@@ -256,6 +256,11 @@ _WARM_UP = bytes.fromhex(
     "01010503010001071402066d656d6f72790200076578656375746500010a280126004110200036020041142001360200410241104101412010001a41c0004104"
     "36020041c0000b0011046e616d65010401000177040401000177"
 )
+
+
+def trap_sentence(code: str) -> str:
+    """What a trap of this code means, for the program's author."""
+    return _SENTENCES.get(code, f"The program trapped: {code}") + "."
 
 
 def rust_asked_for(untrusted_stderr: bytes | bytearray) -> int:

@@ -12,6 +12,22 @@ from offchainvm.errors import ExecutionError, Status
 HostFunction = Callable[[tuple[int, ...]], "int | None"]
 """Gets unsigned arguments; gives its one result, or None; raises to end the guest."""
 
+TRAP_CODES = {
+    "unreachable": "unreachable",
+    "wasm `unreachable` instruction executed": "unreachable",
+    "integer divide by zero": "integer_division_by_zero",
+    "integer overflow": "integer_overflow",
+    "invalid conversion to integer": "bad_conversion_to_integer",
+    "out of bounds memory access": "memory_out_of_bounds",
+    "uninitialized element": "indirect_call_to_null",
+    "undefined element: out of bounds table access": "table_out_of_bounds",
+    "out of bounds table access": "table_out_of_bounds",
+    "indirect call type mismatch": "bad_signature",
+    "call stack exhausted": "stack_overflow",
+    "all fuel consumed by WebAssembly": "out_of_fuel",
+}
+"""What engines say of a trap, where they say it in words alone; the codes are those of ``wasmtime.TrapCode`` in lower case."""
+
 
 class Trapped(Exception):
     """The guest trapped; ``code`` is a name of ``wasmtime.TrapCode`` in lower case, on every engine."""

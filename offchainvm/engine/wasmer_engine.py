@@ -22,26 +22,13 @@ from offchainvm.engine.confine import HOST_STACK_BYTES, one_heap
 from offchainvm.engine.counting import TICK_TYPE, SliceCounter
 from offchainvm.engine.hosted import MEMORY, START, hosted, memory_pages
 from offchainvm.engine.limits import Limits
-from offchainvm.engine.machine import CannotStart, HostFunction, StaleNativeCode, Trapped, Watch, invalid
+from offchainvm.engine.machine import TRAP_CODES, CannotStart, HostFunction, StaleNativeCode, Trapped, Watch, invalid
 from offchainvm.engine.meter import LEFT, NATIVE_STACK_BYTES, RESERVED, STACK, STACK_BYTES, TICK, meter
 from offchainvm.engine.wasi import SIGNATURES, WASI_MODULE, BadPointer
 from offchainvm.errors import ExecutionError, Status
 
 _TYPES = {"i32": wasmer.Type.I32, "i64": wasmer.Type.I64}
 _MASKS = {"i32": (1 << 32) - 1, "i64": (1 << 64) - 1}
-# The first line of what wasmer says of a trap; the names are wasmtime's.
-_TRAPS = {
-    "unreachable": "unreachable",
-    "integer divide by zero": "integer_division_by_zero",
-    "integer overflow": "integer_overflow",
-    "invalid conversion to integer": "bad_conversion_to_integer",
-    "out of bounds memory access": "memory_out_of_bounds",
-    "uninitialized element": "indirect_call_to_null",
-    "undefined element: out of bounds table access": "table_out_of_bounds",
-    "out of bounds table access": "table_out_of_bounds",
-    "indirect call type mismatch": "bad_signature",
-    "call stack exhausted": "stack_overflow",
-}
 # Two empty functions: of more than one, its thread compiles them, and so has begun when they are compiled.
 _TWO_FUNCTIONS = bytes.fromhex("0061736d01000000 01 04 01600000 03 03 020000 0a 07 02 02000b 02000b")
 # The compiler always starts threads of its own; one is enough.
@@ -231,6 +218,6 @@ def _running() -> Iterator[None]:
         yield
     except RuntimeError as error:
         first = str(error).partition("\n")[0].removeprefix("RuntimeError: ")
-        if first in _TRAPS:
-            raise Trapped(_TRAPS[first]) from None
+        if first in TRAP_CODES:
+            raise Trapped(TRAP_CODES[first]) from None
         raise CannotStart(str(error)) from None

@@ -1,7 +1,8 @@
 """One run of a command component (``wasi:cli/run``) with wasmtime's own WASI: no folder, no network, no environment but ours.
 
-wasmtime counts (native fuel); what its host functions do is not charged, and they look at no deadline: the time limit is
-kept by force alone. They run on a thread pool of their own, which is started before this process gives up its rights.
+wasmtime counts (native fuel), in slices, after each of which the deadline is looked at; what its host functions do is not charged, and
+they look at no deadline: in one, the time limit is kept by force. They run on a thread pool of their own, which is started before this
+process gives up its rights.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import errno
 import functools
 import resource
 import time
+from collections.abc import Callable
 
 import wasmtime
 from wasmtime import _ffi as ffi
@@ -18,9 +20,11 @@ from wasmtime import component
 
 from offchainvm.engine.component import ENTRY
 from offchainvm.engine.confine import one_heap
-from offchainvm.engine.guest import Job, Outcome, rust_asked_for
+from offchainvm.engine.fuel import Slices
+from offchainvm.engine.guest import EXACT_TRAPS, Job, Outcome, rust_asked_for, trap_sentence
 from offchainvm.engine.limits import TABLE_ELEMENTS_MAX, Limits
-from offchainvm.engine.machine import StaleNativeCode, invalid
+from offchainvm.engine.machine import TRAP_CODES, StaleNativeCode, invalid
+from offchainvm.engine.wasi import DeadlinePassed
 from offchainvm.engine.wasmtime_engine import make_engine
 from offchainvm.errors import ExecutionError, Status
 
@@ -78,17 +82,12 @@ def prepare(kind: str) -> None:
     one_heap()
     ours = component.Component(_engine(), bytes(wasmtime.wat2wasm(_ASKS_FOR_STDOUT)))
     limits = Limits(instructions=10_000, memory_bytes=1 << 20, wall_seconds=10)
-    _Command(ours, Job("", False, (), 0, b"", {}, limits)).run()
+    _Command(ours, Job("", False, (), 0, b"", {}, limits), time.monotonic(), lambda *_: None).run()
 
 
-def run_component(program: component.Component, job: Job, started: float) -> Outcome:
-    """Run to the end, whatever it is; ``peak_memory_bytes`` is what the whole process grew by."""
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    command = _Command(program, job)
-    outcome = command.run()
-    outcome.peak_memory_bytes = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024
-    outcome.wall_ms = (time.monotonic() - started) * 1000
-    return outcome
+def run_component(program: component.Component, job: Job, started: float, report: Callable[[int, int], None]) -> Outcome:
+    """Run to the end, whatever it is; ``report`` is told instructions and bytes after each slice."""
+    return _Command(program, job, started, report).run()
 
 
 def _run_interface(program: component.Component) -> str | None:
@@ -111,8 +110,11 @@ class _Stream:
 
 
 class _Command:
-    def __init__(self, program: component.Component, job: Job) -> None:
-        self._program, self._limits = program, job.limits
+    """One command in its store. Its memory is taken to be what the whole process grew by, since a component shows none."""
+
+    def __init__(self, program: component.Component, job: Job, started: float, report: Callable[[int, int], None]) -> None:
+        self._program, self._limits, self._started, self._report = program, job.limits, started, report
+        self._resident_before = _resident_bytes()
         self._stdout = _Stream(job.limits.output_bytes, closing=True)
         self._stderr = _Stream(job.limits.stderr_bytes, closing=False)
         self._store = wasmtime.Store(_engine())
@@ -127,6 +129,7 @@ class _Command:
         ffi.wasi_config_set_stdin_bytes(wasi.ptr(), ctypes.byref(stdin))
         wasi.stdout_custom, wasi.stderr_custom = self._stdout, self._stderr
         self._store.set_wasi(wasi)
+        self._slices = Slices(self._store, self._on_slice)
 
     def run(self) -> Outcome:
         outcome = self._ending()
@@ -134,47 +137,65 @@ class _Command:
         outcome.stderr, outcome.stderr_truncated = bytes(self._stderr.data), self._stderr.truncated
         if self._stdout.truncated:
             outcome.status, outcome.message = Status.OUTPUT_LIMIT, f"The output has more than {self._limits.output_bytes} bytes, the limit."
-        if outcome.status is Status.OUT_OF_FUEL:
-            outcome.instructions_used = self._limits.instructions
-        else:
-            outcome.instructions_used = self._limits.instructions - self._store.get_fuel()
+        outcome.instructions_used = self._limits.instructions if outcome.status is Status.OUT_OF_FUEL else self._instructions
+        outcome.peak_memory_bytes = self._grown
+        outcome.wall_ms = (time.monotonic() - self._started) * 1000
         return outcome
+
+    @property
+    def _instructions(self) -> int:
+        return self._limits.instructions - int(self._store.get_fuel())
+
+    @property
+    def _grown(self) -> int:
+        return _resident_bytes() - self._resident_before
+
+    def _on_slice(self) -> None:
+        self._report(self._instructions, self._grown)
+        if time.monotonic() > self._started + self._limits.wall_seconds:
+            raise DeadlinePassed
 
     def _ending(self) -> Outcome:
         try:
             linker = component.Linker(_engine())
             linker.add_wasip2()
-            instance = linker.instantiate(self._store, self._program)
+            instance = self._slices.instantiate_component(linker, self._program)
             interface = instance.get_export_index(self._store, _run_interface(self._program) or "")
             index = instance.get_export_index(self._store, "run", interface)
             function = instance.get_func(self._store, index) if index else None
-            return self._exit(1 if function is None or _is_error(function(self._store)) else 0)
+            return self._exit(1 if function is None or _is_error(self._slices.call_component(function)) else 0)
         except wasmtime.ExitTrap as trap:
             return self._exit(trap.code)
-        except wasmtime.Trap as trap:
-            return self._failed(trap.trap_code.name.lower() if trap.trap_code else "unknown", str(trap))
+        except DeadlinePassed:
+            return Outcome(status=Status.TIMEOUT, message=f"The program ran longer than {self._limits.wall_seconds:g} s, the limit.")
         except wasmtime.WasmtimeError as error:
-            return self._failed("unknown", str(error))
+            return self._failed(str(error))
 
     def _exit(self, code: int) -> Outcome:
         if code == 0:
             return Outcome(exit_code=0)
         return Outcome(status=Status.GUEST_EXIT, message=f"The program exited with code {code}.", exit_code=code)
 
-    def _failed(self, code: str, text: str) -> Outcome:
-        limits = self._limits
-        if "all fuel consumed" in text:
-            return Outcome(status=Status.OUT_OF_FUEL, message=f"The program used all of its {limits.instructions} instructions.")
-        if "call stack exhausted" in text:
-            return Outcome(status=Status.STACK_OVERFLOW, message="The program's calls nest too deep.", instructions_exact=False)
-        if "memory minimum size" in text or rust_asked_for(self._stderr.data):
+    def _failed(self, untrusted_text: str) -> Outcome:
+        limits, (_, trapped, words) = self._limits, untrusted_text.strip().rpartition("wasm trap: ")
+        code = TRAP_CODES.get(words, words[:64])
+        if code == "out_of_fuel":
+            return Outcome(Status.OUT_OF_FUEL, f"The program used all of its {limits.instructions} instructions.")
+        if code == "stack_overflow":
+            return Outcome(Status.STACK_OVERFLOW, "The program's calls nest too deep.", instructions_exact=False)
+        exact = code in EXACT_TRAPS
+        if "memory minimum size" in untrusted_text or rust_asked_for(self._stderr.data):
             told = f"The program needed more than its {limits.memory_bytes} bytes of memory, and failed."
-            return Outcome(status=Status.MEMORY_LIMIT, message=told, instructions_exact=False)
-        if "wasm trap" in text:
-            last = text.strip().rpartition("wasm trap: ")[2][:200]
-            return Outcome(status=Status.TRAP, message=f"The program trapped: {last}.", trap=code, instructions_exact=False)
-        told = " ".join(text.split())[:300]
-        return Outcome(status=Status.LINK_ERROR, message=f"The component could not be started: {told}.")
+            return Outcome(Status.MEMORY_LIMIT, told, instructions_exact=exact)
+        if trapped:
+            return Outcome(Status.TRAP, trap_sentence(code), trap=code, instructions_exact=exact)
+        told = " ".join(untrusted_text.split())[:300]
+        return Outcome(Status.LINK_ERROR, f"The component could not be started: {told}.")
+
+
+def _resident_bytes() -> int:
+    """The most that this process has had."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def _is_error(result: object) -> bool:

@@ -89,6 +89,27 @@ def test_every_end_of_a_component_has_its_status(run, wasm, status):
         assert (result.instructions_used, result.instructions_exact) == (10**8, True)
 
 
+def test_a_trap_of_a_component_has_its_code(run):
+    found = [run(command(body)) for body in ("(unreachable)", "(i32.div_u (i32.const 1) (i32.const 0))")]
+    assert [(item.trap, item.instructions_exact) for item in found] == [("unreachable", True), ("integer_division_by_zero", False)]
+
+
+def test_an_endless_component_is_stopped_at_its_time_with_its_count(run):
+    result = run(command("(loop (br 0)) (i32.const 0)"), wall_seconds=0.3, instructions=10**15)
+    assert (result.status, result.instructions_exact) == (Status.TIMEOUT, True)
+    assert result.instructions_used > 1_000_000
+    assert "had to be stopped" not in result.message
+
+
+def test_a_component_that_is_stopped_by_force_keeps_its_last_count(run):
+    body = """(local $left i32) (local.set $left (i32.const 5000000))
+      (loop (br_if 0 (local.tee $left (i32.sub (local.get $left) (i32.const 1)))))
+      (call $block (call $wait (i64.const 3600000000000))) (i32.const 0)"""
+    result = run(command(body, before=SLEEP, imports=HOST), wall_seconds=0.5)
+    assert (result.status, result.instructions_exact) == (Status.TIMEOUT, False)
+    assert result.instructions_used >= 20_000_000
+
+
 def test_a_sleeping_component_is_stopped_at_its_time_by_force(run):
     asleep = command("(call $block (call $wait (i64.const 3600000000000))) (i32.const 0)", before=SLEEP, imports=HOST)
     result = run(asleep, wall_seconds=0.2)
