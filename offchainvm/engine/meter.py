@@ -4,7 +4,8 @@ Every operator costs 1, but nop, drop, block, loop, unreachable, return, else an
 costs 1; bulk operations cost 1 more for each byte or element, and growth for each page or element that was granted.
 The pass adds one global, what is left, and one import: ``tick`` gets what is left when that falls below zero, which is
 looked at where functions begin, in loops and at bulk operations, and answers what is left then, or ends the guest.
-A second global is what is left of the stack: below zero, ``tick`` gets ``STACK_OVERFLOW`` and ends the guest.
+The guest's functions hand what is left to each other, and what is left of the stack with it: when that falls below zero,
+``tick`` gets ``STACK_OVERFLOW`` and ends the guest.
 """
 
 from __future__ import annotations
@@ -12,28 +13,23 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-from offchainvm.engine.binary import CORE_VERSION, MAGIC, VALUE_TYPES, Reader, Sections, malformed, read_sections, signed, unsigned
+from offchainvm.engine.binary import CORE_VERSION, MAGIC, Reader, Sections, malformed, read_sections, unsigned
 from offchainvm.engine.limits import ModuleLimits
 from offchainvm.engine.meter_code import meter_body
-from offchainvm.engine.meter_snippets import Names
+from offchainvm.engine.meter_functions import Functions
 from offchainvm.errors import ExecutionError, Status
 
-METER_VERSION = 5
+METER_VERSION = 6
 """Part of the key of cached native code, and of every count: raise it with each change of the pass or its table."""
 RESERVED = "offchainvm"
-TICK, LEFT, STACK = "tick", f"{RESERVED}.left", f"{RESERVED}.stack"
+TICK, LEFT = "tick", f"{RESERVED}.left"
 STACK_BYTES = 4 << 20
-"""What the frames of nested calls may need, by an estimate that is the same on every engine.
-
-The host writes it to the global ``STACK`` before each call: what the last one left there is what its last call needed.
-"""
+"""What the frames of nested calls may need, by an estimate that is the same on every engine."""
 NATIVE_STACK_BYTES = 8 * STACK_BYTES + (1 << 20)
 """An engine's own stack: what the frames that fit the estimate may really need, and one of a function that calls nothing."""
-_TYPE, _IMPORT, _GLOBAL, _EXPORT, _START, _ELEMENT, _CODE = 1, 2, 6, 7, 8, 9, 10
+_TYPE, _IMPORT, _FUNCTION, _GLOBAL, _EXPORT, _START, _ELEMENT, _CODE = 1, 2, 3, 6, 7, 8, 9, 10
 _ORDER = (1, 2, 3, 4, 5, 6, 7, 8, 9, 12, 10, 11)
-# wasmtime starts a module in a function of its own, which calls the module's.
-_START_COST = 2
-_KINDS = {name: kind for kind, name in VALUE_TYPES.items()}
+_DECLARATIVE = b"\x03\x00"
 _CONSTANT = re.compile(
     rb"(?:[\x23\x41\x42\xd0][\x80-\xff]*[\x00-\x7f]|\x43.{4}|\x44.{8}|\xfd\x0c.{16}|[\x6a-\x6c\x7c-\x7e])*", re.DOTALL
 )  # fmt: skip
@@ -60,22 +56,22 @@ def meter(valid_wasm: bytes, *, limits: ModuleLimits | None = None) -> bytes:
     check_reserved(sections)
     found = _payloads(valid_wasm)
     globals = sum(item.kind == "global" for item in sections.imports) + _count(found.get(_GLOBAL))
-    names = Names(counter=globals, stack=globals + 1, tick=len(sections.imported_functions))
-    tick = _text(RESERVED) + _text(TICK) + b"\x00" + unsigned(len(sections.types))
-    left = b"\x7e\x01\x42" + signed(-_START_COST if _START in found else 0) + b"\x0b"
-    stack = b"\x7e\x01\x42" + signed(STACK_BYTES) + b"\x0b"
+    functions = Functions(sections, counter=globals, stack_bytes=STACK_BYTES)
+    tick = _text(RESERVED) + _text(TICK) + b"\x00" + unsigned(functions.types.tick)
     made = {
-        _TYPE: _append(found.get(_TYPE), b"\x60\x01\x7e\x01\x7e"),
         _IMPORT: _append(found.get(_IMPORT), tick),
-        _GLOBAL: _append(_constants(found.get(_GLOBAL), names, _global), left, stack),
-        _EXPORT: _append(_exports(found.get(_EXPORT), names), _exported(LEFT, names.counter), _exported(STACK, names.stack)),
+        _GLOBAL: _append(_constants(found.get(_GLOBAL), functions, _global), b"\x7e\x01\x42\x00\x0b"),
+        _EXPORT: _append(_exports(found.get(_EXPORT), functions), _text(LEFT) + b"\x03" + unsigned(globals)),
     }
     if _START in found:
-        made[_START] = unsigned(names.moved(_start(found)))
+        made[_START] = unsigned(functions.started(_count(found[_START])))
     if _ELEMENT in found:
-        made[_ELEMENT] = _constants(found[_ELEMENT], names, _element)
-    if _CODE in found:
-        made[_CODE] = _bodies(valid_wasm, sections, names, start=_start(found))
+        made[_ELEMENT] = _constants(found[_ELEMENT], functions, _element)
+    bodies = _bodies(valid_wasm, sections, functions)
+    if functions.declared:
+        made[_ELEMENT] = _append(made.get(_ELEMENT), _DECLARATIVE + _vector([unsigned(index) for index in functions.declared]))
+    made[_CODE] = _vector([unsigned(len(body)) + body for body in (*bodies, *functions.adapter_bodies)])
+    made[_FUNCTION], made[_TYPE] = functions.section(), _append(found.get(_TYPE), *functions.types.entries)
     every = {**found, **made}
     parts = [MAGIC, CORE_VERSION]
     for identity in _ORDER:
@@ -95,18 +91,12 @@ def _payloads(wasm: bytes) -> dict[int, bytes]:
     return found
 
 
-def _start(found: dict[int, bytes]) -> int:
-    return Reader(found[_START], 0, len(found[_START])).leb() if _START in found else -1
-
-
-def _bodies(wasm: bytes, sections: Sections, names: Names, *, start: int) -> bytes:
-    parts, most = [unsigned(len(sections.bodies))], max((len(kind.results) for kind in sections.types), default=0)
-    for index, ((begin, end), kind) in enumerate(zip(sections.bodies, sections.functions, strict=True), names.tick):
-        # Nobody can be asked for the counter of a module whose start function failed: it has to tick first.
-        parameters = bytes(_KINDS[name] for name in sections.types[kind].params)
-        body = meter_body(wasm, begin, end, parameters=parameters, names=names, results=most if most > 1 else 0, asks=index == start)
-        parts += (unsigned(len(body)), body)
-    return b"".join(parts)
+def _bodies(wasm: bytes, sections: Sections, functions: Functions) -> list[bytes]:
+    most = max((len(kind.results) for kind in sections.types), default=0)
+    return [
+        meter_body(wasm, begin, end, kind=sections.types[kind], functions=functions, results=most if most > 1 else 0)
+        for (begin, end), kind in zip(sections.bodies, sections.functions, strict=True)
+    ]
 
 
 def _text(name: str) -> bytes:
@@ -117,8 +107,8 @@ def _count(payload: bytes | None) -> int:
     return Reader(payload, 0, len(payload)).leb() if payload else 0
 
 
-def _exported(name: str, index: int) -> bytes:
-    return _text(name) + b"\x03" + unsigned(index)
+def _vector(entries: list[bytes]) -> bytes:
+    return unsigned(len(entries)) + b"".join(entries)
 
 
 def _append(payload: bytes | None, *entries: bytes) -> bytes:
@@ -126,7 +116,7 @@ def _append(payload: bytes | None, *entries: bytes) -> bytes:
     return unsigned(reader.leb() + len(entries)) + reader.data[reader.position :] + b"".join(entries)
 
 
-def _exports(payload: bytes | None, names: Names) -> bytes:
+def _exports(payload: bytes | None, functions: Functions) -> bytes:
     reader = Reader(payload or b"\0", 0, len(payload or b"\0"))
     parts = [unsigned(count := reader.leb())]
     for _ in range(count):
@@ -135,20 +125,20 @@ def _exports(payload: bytes | None, names: Names) -> bytes:
         kind = reader.byte()
         parts.append(reader.data[start : reader.position])
         index = reader.leb()
-        parts.append(unsigned(names.moved(index) if kind == 0 else index))
+        parts.append(unsigned(functions.exported(index) if kind == 0 else index))
     return b"".join(parts)
 
 
 class _Copy(Reader):
     """A reader that copies, but for the function indices."""
 
-    def __init__(self, payload: bytes, names: Names) -> None:
+    def __init__(self, payload: bytes, functions: Functions) -> None:
         super().__init__(payload, 0, len(payload))
-        self.names, self.parts, self.copied = names, list[bytes](), 0
+        self.functions, self.parts, self.copied = functions, list[bytes](), 0
 
     def function(self) -> None:
         before = self.position
-        self.parts += (self.data[self.copied : before], unsigned(self.names.moved(self.leb())))
+        self.parts += (self.data[self.copied : before], unsigned(self.functions.referred(self.leb())))
         self.copied = self.position
 
     def constant(self) -> None:
@@ -162,8 +152,8 @@ class _Copy(Reader):
             self.function()
 
 
-def _constants(payload: bytes | None, names: Names, one: Callable[[_Copy], None]) -> bytes:
-    copy = _Copy(payload or b"\0", names)
+def _constants(payload: bytes | None, functions: Functions, one: Callable[[_Copy], None]) -> bytes:
+    copy = _Copy(payload or b"\0", functions)
     for _ in range(copy.leb()):
         one(copy)
     return b"".join((*copy.parts, copy.data[copy.copied :]))

@@ -1,10 +1,13 @@
 """Function bodies of the metering pass: one walk over the operators, charges inserted, everything else copied.
 
-A straight run of operators that is entered at one place and left at one place is charged where it begins. The counter
-lives in a local of its own and is written to the module's global before whatever may leave the function.
+A straight run of operators that is entered at one place and left at one place is charged where it begins. The count
+lives in a local of its own: the caller hands it over as a parameter and gets it back as the last result, and it is written to
+the module's global before what leaves the guest's functions: the host's functions, bulk operations, ``unreachable``.
 
 What is left of the stack is counted too, since an engine's own is as large as its compiler's frames: a function that
-calls others takes its frame from the global that its caller wrote, and writes what is left before each call of its own.
+calls others takes its frame from what its caller gave, and gives what is left to each call of its own.
+
+The whole body is a block, which takes over the label of the function, so that branches to it meet the count where they arrive.
 
 Each loop gets another loop around it, whose head asks the host for more::
 
@@ -21,22 +24,21 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 
-from offchainvm.engine.binary import Reader, malformed, unsigned
+from offchainvm.engine.binary import FunctionType, Reader, malformed, unsigned
+from offchainvm.engine.meter_functions import Functions, kinds
 from offchainvm.engine.meter_locals import ASIDE_MAX, Locals
-from offchainvm.engine.meter_snippets import Names, Snippets
-from offchainvm.engine.operators import BULK, COUNTED, FREE, WRITING
+from offchainvm.engine.meter_snippets import END, Snippets
+from offchainvm.engine.operators import BULK, COUNTED, FREE, LOCAL
 
 _OPERATOR = re.compile(
     rb"(" + COUNTED + rb")|(" + FREE + rb")|([\x02-\x04](?:[\x40\x6f-\x7f]|[\x80-\xff]{0,4}[\x00-\x3f]))|([\x05\x0b])"
-    rb"|([\x0c\x0d\x10\x12\xd2](?:[\x80-\xff]*[\x00-\x7f]))|(\x0f|\x00)|(\x11|\x13)|(" + BULK + rb")|(\x0e|\x1c)"
-    rb"|(" + WRITING + rb")", re.DOTALL
+    rb"|([\x0c\x0d](?:[\x80-\xff]*[\x00-\x7f]))|([\x10\x12\xd2](?:[\x80-\xff]*[\x00-\x7f]))|(\x0f|\x00)|(\x11|\x13)|(" + BULK
+    + rb")|(\x0e|\x1c)|(" + LOCAL + rb")", re.DOTALL
 )  # fmt: skip
-_COUNTED, _FREE, _BLOCK, _ELSE_OR_END, _INDEXED, _LEAVE, _INDIRECT, _BULK, _VECTOR, _WRITING = range(1, 11)
+_COUNTED, _FREE, _BLOCK, _ELSE_OR_END, _BRANCH, _FUNCTION, _LEAVE, _INDIRECT, _BULK, _VECTOR, _LOCAL = range(1, 12)
 _BLOCK_OP, _LOOP, _IF, _END, _BR, _BR_IF, _BR_TABLE, _RETURN, _CALL, _RETURN_CALL = 2, 3, 4, 0x0B, 0x0C, 0x0D, 0x0E, 0x0F, 0x10, 0x12
-_RETURN_CALL_INDIRECT, _REF_FUNC, _MEMORY_GROW, _TABLE_GROW = 0x13, 0xD2, b"\x40", b"\xfc\x0f"
-_ENTRY, _RELOAD, _HEAD, _PLAIN = range(4)
+_RETURN_CALL_INDIRECT, _GET_LOCAL, _REF_FUNC, _MEMORY_GROW, _TABLE_GROW = 0x13, 0x20, 0xD2, b"\x40", b"\xfc\x0f"
 _HEIGHT_MAX = 3
-_END_BYTE = b"\x0b"
 # What a frame may need: measured frames of compiled Rust are a half of it, frames made to be large less than eight times.
 _FRAME_BYTES, _SLOT_BYTES, _CODE_BYTES_A_FRAME_BYTE = 64, 16, 4
 
@@ -56,6 +58,10 @@ class _Loop:
     jumps: list[tuple[int, int]] = field(default_factory=list)
     choices: bool = False
 
+    def note_written(self, local: int) -> None:
+        if len(self.written) < ASIDE_MAX:
+            self.written[local] = None
+
 
 @dataclass
 class _Frame:
@@ -71,35 +77,38 @@ class _Frame:
 
 @dataclass
 class _Body:
-    """One function on its way; ``loops`` are the open ones, ``heads`` all by the place of their first charge."""
+    """One function on its way; ``loops`` are the open ones, ``heads`` all by the place of their first charge.
+
+    ``runs`` have a place, code for the count before them, and a cost; the first is the function's own. ``place`` is below zero
+    while none is open.
+    """
 
     data: bytes
     copied: int
-    names: Names
+    functions: Functions
     code: Snippets
     parts: list[bytes] = field(default_factory=list)
-    runs: list[tuple[int, int, int]] = field(default_factory=list)
+    runs: list[tuple[int, bytes, int]] = field(default_factory=list)
     frames: list[_Frame] = field(default_factory=list)
     loops: list[_Loop] = field(default_factory=list)
     heads: dict[int, _Loop] = field(default_factory=dict)
-    cost: int = 1
-    kind: int = _ENTRY
+    cost: int = 0
+    count: bytes = b""
     place: int = -1
     reachable: bool = True
     calls: bool = False
 
     def insert(self, position: int, code: bytes) -> None:
-        self.parts.append(self.data[self.copied : position])
-        self.parts.append(code)
+        self.parts += (self.data[self.copied : position], code)
         self.copied = position
 
     def replace(self, start: int, end: int, code: bytes) -> None:
         self.insert(start, code)
         self.copied = end
 
-    def open(self, position: int, kind: int) -> None:
-        """A run begins; what it costs is known when it ends."""
-        self.place, self.kind, self.cost = self.mark(position), kind, 0
+    def open(self, position: int, count: bytes) -> None:
+        """A run begins; what it costs is known when it ends. ``count`` is code for the count before it."""
+        self.place, self.count, self.cost = self.mark(position), count, 0
 
     def mark(self, position: int) -> int:
         """A place for code that is known later."""
@@ -108,7 +117,7 @@ class _Body:
 
     def close(self) -> None:
         if self.place >= 0:
-            self.runs.append((self.place, self.kind, self.cost))
+            self.runs.append((self.place, self.count, self.cost))
         self.place = -1
 
     def leave(self) -> None:
@@ -116,12 +125,11 @@ class _Body:
         self.reachable = False
 
     def fill(self) -> None:
-        for place, kind, cost in self.runs:
-            if kind == _ENTRY:
-                self.parts[place] = self.code.entry(cost, calls=self.calls)
-            else:
-                self.parts[place] = self.code.charge(cost, load=kind == _RELOAD)
-            if kind == _HEAD and cost:
+        (first, _, first_cost), *others = self.runs
+        self.parts[first] = self.code.entry(first_cost, calls=self.calls)
+        for place, count, cost in others:
+            self.parts[place] = self.code.charge(cost, count)
+            if cost and place in self.heads:
                 self._fill_loop(place, cost)
 
     def _fill_loop(self, place: int, cost: int) -> None:
@@ -135,37 +143,43 @@ class _Body:
             self.parts[jump] = self.code.jump(cost, label)
 
 
-def meter_body(data: bytes, start: int, end: int, *, parameters: bytes, names: Names, results: int, asks: bool) -> bytes:
+def meter_body(data: bytes, start: int, end: int, *, kind: FunctionType, functions: Functions, results: int) -> bytes:
     """The metered body (locals included, its size not) of the function ``data[start:end]``, which is known to be valid.
 
-    ``parameters`` are the kinds of its parameters, a byte each; ``results`` how many values a call in it may give, if more
-    than one. ``asks``: look at the counter at its entry even where it calls nothing.
+    ``results``: how many values a call in it may give, if more than one.
     """
     reader = Reader(data, start, end)
-    found = Locals(parameters, reader)
+    found = Locals(kinds(kind.params), reader)
     calls = data.count(b"\x10", reader.position, end) + data.count(b"\x11", reader.position, end) if results else 0
     frame_bytes = _FRAME_BYTES + _SLOT_BYTES * (found.count + results * (calls + 1)) + (end - start) // _CODE_BYTES_A_FRAME_BYTE
-    body = _Body(data, reader.position, names, Snippets(names, found, frame_bytes, asks=asks))
-    body.open(reader.position, _ENTRY)
+    code = Snippets(found, frame_bytes, counter=functions.counter, tick=functions.tick)
+    body = _Body(data, reader.position, functions, code)
+    body.open(reader.position, b"")
     body.cost = 1
+    body.insert(reader.position, bytes([_BLOCK_OP]) + functions.types.block(kind.results))
     body.frames.append(_Frame(_BLOCK_OP, True))
-    _walk(body, reader)
+    _walk(body, reader, found.moved)
     body.insert(end, b"")
     body.fill()
     return b"".join((found.declared(), *body.parts))
 
 
-def _walk(body: _Body, reader: Reader) -> None:
+def _walk(body: _Body, reader: Reader, moved: dict[int, bytes]) -> None:
+    data, loops = body.data, body.loops
     while body.frames:
-        scan = _OPERATOR.scanner(body.data, reader.position, reader.end)  # type: ignore[attr-defined]
+        scan = _OPERATOR.scanner(data, reader.position, reader.end)  # type: ignore[attr-defined]
         for match in iter(scan.match, None):
             group = match.lastindex
             if group == _COUNTED:
                 body.cost += 1
-            elif group == _WRITING:
+            elif group == _LOCAL:
                 body.cost += 1
-                if body.loops:
-                    _note_written(body.loops[-1], body.data, match)
+                at, end = match.span()
+                index = data[at + 1] if end - at == 2 else Reader(data, at + 1, end).leb()
+                if index in moved:
+                    body.replace(at + 1, end, moved[index])
+                if loops and data[at] != _GET_LOCAL:
+                    loops[-1].note_written(index)
             elif group != _FREE:
                 reader.position = match.end()
                 _STEPS[group](body, reader, match.start())
@@ -173,11 +187,6 @@ def _walk(body: _Body, reader: Reader) -> None:
                     break
         else:
             raise malformed("an operator is unknown to the meter")
-
-
-def _note_written(loop: _Loop, data: bytes, match: re.Match[bytes]) -> None:
-    if len(loop.written) < ASIDE_MAX:
-        loop.written[Reader(data, match.start() + 1, match.end()).leb()] = None
 
 
 def _block(body: _Body, reader: Reader, at: int) -> None:
@@ -188,19 +197,19 @@ def _block(body: _Body, reader: Reader, at: int) -> None:
     body.cost += opcode == _IF
     body.close()
     if opcode == _IF:
-        body.open(reader.position, _PLAIN)
+        body.open(reader.position, body.code.count)
         return
     operator = body.data[at : reader.position]
     frame.loop, frame.depth = _Loop(operator, body.mark(at)), frame.depth + 1
     body.parts[frame.loop.outer] = operator
     body.loops.append(frame.loop)
-    body.open(reader.position, _HEAD)
+    body.open(reader.position, body.code.count)
     body.heads[body.place] = frame.loop
 
 
 def _end_loop(body: _Body, at: int) -> None:
     """What an inner loop writes, the outer one writes too; three outwards, or nests of loops would grow by far more than their size."""
-    body.insert(at, _END_BYTE)
+    body.insert(at, END)
     inner = body.loops.pop()
     if not body.loops:
         return
@@ -219,8 +228,7 @@ def _else_or_end(body: _Body, reader: Reader, at: int) -> None:
     else:
         body.frames.pop()
         if not body.frames:
-            if body.reachable:
-                body.insert(at, body.code.save)
+            body.insert(at, END + body.code.count)
             body.close()
             return
         if frame.loop:
@@ -233,16 +241,14 @@ def _else_or_end(body: _Body, reader: Reader, at: int) -> None:
     body.close()
     body.reachable = before
     if before:
-        body.open(reader.position, _PLAIN)
+        body.open(reader.position, body.code.count)
 
 
-def _branch_to(body: _Body, depth: int) -> bool:
-    """Notes the target; whether it is the function itself."""
+def _branch_to(body: _Body, depth: int) -> None:
     frame = body.frames[-1 - depth]
     if frame.loop:
         frame.loop.choices = True
     frame.branched_to |= frame.opcode != _LOOP
-    return depth == len(body.frames) - 1
 
 
 def _moved_label(body: _Body, depth: int) -> int:
@@ -250,22 +256,23 @@ def _moved_label(body: _Body, depth: int) -> int:
     return depth + body.frames[-1].depth - body.frames[-1 - depth].depth
 
 
-def _indexed(body: _Body, reader: Reader, at: int) -> None:
+def _branch(body: _Body, reader: Reader, at: int) -> None:
     opcode, index = body.data[at], Reader(body.data, at + 1, reader.end).leb()
-    calls = opcode in (_CALL, _RETURN_CALL)
     body.cost += 1
+    label = _moved_label(body, index)
     if body.reachable and opcode == _BR and (loop := body.frames[-1 - index].loop):
-        _jump_back(body, reader, at, loop, _moved_label(body, index))
+        _jump_back(body, reader, at, loop, label)
         return
-    if body.reachable and calls:
-        _before_call(body, at, tail=opcode == _RETURN_CALL)
-    elif body.reachable and opcode != _REF_FUNC and _branch_to(body, index):
-        body.insert(at, body.code.save)
-    moved = body.names.moved(index) if calls or opcode == _REF_FUNC else _moved_label(body, index)
-    if moved != index:
-        body.replace(at, reader.position, bytes([opcode]) + unsigned(moved))
-    if body.reachable and opcode != _REF_FUNC:
-        _after(body, reader.position, goes_on=opcode in (_CALL, _BR_IF), calls=calls)
+    if label != index:
+        body.replace(at, reader.position, bytes([opcode]) + unsigned(label))
+    if not body.reachable:
+        return
+    _branch_to(body, index)
+    if opcode == _BR:
+        body.leave()
+    else:
+        body.close()
+        body.open(reader.position, body.code.count)
 
 
 def _jump_back(body: _Body, reader: Reader, at: int, loop: _Loop, label: int) -> None:
@@ -274,34 +281,59 @@ def _jump_back(body: _Body, reader: Reader, at: int, loop: _Loop, label: int) ->
     body.leave()
 
 
-def _before_call(body: _Body, at: int, *, tail: bool) -> None:
-    """A tail call gives its own frame back first."""
+def _function(body: _Body, reader: Reader, at: int) -> None:
+    """Calls, and references."""
+    opcode, index = body.data[at], Reader(body.data, at + 1, reader.end).leb()
+    body.cost += 1
+    if opcode == _REF_FUNC:
+        body.replace(at, reader.position, bytes([opcode]) + unsigned(body.functions.named(index)))
+    elif body.functions.imported(index):
+        _host_call(body, reader, at, bytes([_CALL]) + unsigned(index))
+    else:
+        arguments = body.code.tail_arguments if opcode == _RETURN_CALL else body.code.arguments
+        _call(body, reader, at, arguments + bytes([opcode]) + unsigned(body.functions.called(index)))
+
+
+def _host_call(body: _Body, reader: Reader, at: int, call: bytes) -> None:
     body.calls = True
-    body.insert(at, body.code.before_tail_call if tail else body.code.before_call)
-
-
-def _after(body: _Body, position: int, *, goes_on: bool, calls: bool) -> None:
-    if not goes_on:
+    if body.data[at] == _RETURN_CALL:
+        body.replace(at, reader.position, body.code.save + call + body.code.return_loaded)
         body.leave()
         return
-    body.close()
-    body.open(position, _RELOAD if calls else _PLAIN)
+    body.insert(at, body.code.save)
+    if body.reachable:
+        body.close()
+        body.open(reader.position, body.code.load)
+
+
+def _call(body: _Body, reader: Reader, at: int, code: bytes) -> None:
+    """What nobody reaches has to be valid too."""
+    body.calls = True
+    body.replace(at, reader.position, code)
+    if body.data[at] in (_RETURN_CALL, _RETURN_CALL_INDIRECT):
+        body.leave()
+    elif body.reachable:
+        body.close()
+        body.open(reader.position, b"")
+    else:
+        body.insert(reader.position, body.code.set_count)
 
 
 def _leave(body: _Body, _: Reader, at: int) -> None:
-    if body.reachable:
-        body.insert(at, body.code.save)
-        body.leave()
+    returns = body.data[at] == _RETURN
+    if returns or body.reachable:
+        body.insert(at, body.code.count if returns else body.code.save)
+    body.leave()
 
 
 def _indirect(body: _Body, reader: Reader, at: int) -> None:
+    opcode, kind, start = body.data[at], reader.leb(), reader.position
     reader.leb()
-    reader.leb()
+    table = body.data[start : reader.position]
     body.cost += 1
-    if body.reachable:
-        tail = body.data[at] == _RETURN_CALL_INDIRECT
-        _before_call(body, at, tail=tail)
-        _after(body, reader.position, goes_on=not tail, calls=True)
+    arguments = body.code.tail_arguments if opcode == _RETURN_CALL_INDIRECT else body.code.arguments
+    call = bytes([opcode]) + unsigned(body.functions.types.metered(kind)) + table
+    _call(body, reader, at, body.code.around(arguments) + call)
 
 
 def _vector(body: _Body, reader: Reader, at: int) -> None:
@@ -316,14 +348,13 @@ def _vector(body: _Body, reader: Reader, at: int) -> None:
 def _br_table(body: _Body, reader: Reader, at: int) -> None:
     size = reader.leb()
     targets = [reader.leb() for _ in range(size + 1)]
-    # Every target is noted, so no short cut.
-    if body.reachable and True in [_branch_to(body, depth) for depth in set(targets)]:
-        body.insert(at, body.code.save)
+    if body.reachable:
+        for depth in set(targets):
+            _branch_to(body, depth)
     if body.frames[-1].depth:
         moved = b"".join(unsigned(_moved_label(body, depth)) for depth in targets)
         body.replace(at, reader.position, bytes([_BR_TABLE]) + unsigned(size) + moved)
-    if body.reachable:
-        body.leave()
+    body.leave()
 
 
 def _bulk(body: _Body, reader: Reader, at: int) -> None:
@@ -336,12 +367,13 @@ def _bulk(body: _Body, reader: Reader, at: int) -> None:
         before, after = body.code.growth()
         body.insert(at, before)
         body.insert(reader.position, after)
-        body.open(reader.position, _PLAIN)
+        body.open(reader.position, body.code.count)
     else:
         body.insert(at, body.code.bulk())
-        body.open(reader.position, _RELOAD)
+        body.open(reader.position, body.code.load)
 
 
 _STEPS = {
-    _BLOCK: _block, _ELSE_OR_END: _else_or_end, _INDEXED: _indexed, _LEAVE: _leave, _INDIRECT: _indirect, _BULK: _bulk, _VECTOR: _vector,
+    _BLOCK: _block, _ELSE_OR_END: _else_or_end, _BRANCH: _branch, _FUNCTION: _function, _LEAVE: _leave,
+    _INDIRECT: _indirect, _BULK: _bulk, _VECTOR: _vector,
 }  # fmt: skip

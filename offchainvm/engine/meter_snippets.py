@@ -3,89 +3,82 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 from offchainvm.engine.binary import signed, unsigned
 from offchainvm.engine.meter_locals import Locals
 
 STACK_OVERFLOW = -(1 << 63)
 """What ``tick`` gets where calls nest too deep."""
+GET, SET, GET_GLOBAL, SET_GLOBAL, CALL, CONST, END = b"\x20", b"\x21", b"\x23", b"\x24", b"\x10", b"\x42", b"\x0b"
 _SMALL_FRAME_BYTES = 16_384
-_GET, _SET, _TEE, _GET_GLOBAL, _SET_GLOBAL, _CALL, _CONST = b"\x20", b"\x21", b"\x22", b"\x23", b"\x24", b"\x10", b"\x42"
-_LESS, _NOT_LESS, _ADD, _SUBTRACT, _OR, _EXTEND, _EQUAL, _SELECT = b"\x53", b"\x59", b"\x7c", b"\x7d", b"\x84", b"\xad", b"\x46", b"\x1b"
-_IF, _END, _UNREACHABLE, _BR, _BR_IF = b"\x04\x40", b"\x0b", b"\x00", b"\x0c", b"\x0d"
-_IF_NEGATIVE = _CONST + b"\x00" + _LESS + _IF
+_TEE, _LESS, _NOT_LESS, _ADD, _SUBTRACT, _OR, _EXTEND, _EQUAL = b"\x22", b"\x53", b"\x59", b"\x7c", b"\x7d", b"\x84", b"\xad", b"\x46"
+_IF, _UNREACHABLE, _BR, _BR_IF, _RETURN, _SELECT = b"\x04\x40", b"\x00", b"\x0c", b"\x0d", b"\x0f", b"\x1b"
+_IF_NEGATIVE = CONST + b"\x00" + _LESS + _IF
 _REFUSED = b"\x41\x7f"
 
 
-@dataclass(frozen=True)
-class Names:
-    """Indices of what the pass adds: the counter, what is left of the stack, and the host function for a counter below zero."""
-
-    counter: int
-    stack: int
-    tick: int
-
-    def moved(self, function: int) -> int:
-        """The new index of an old function: the host function stands behind the imports, before all others."""
-        return function + (function >= self.tick)
-
-
 class Snippets:
-    """For a function with these locals, whose frame is taken to need ``frame_bytes``; ``asks``: at its entry in any case."""
+    """For a function with these locals, whose frame is taken to need ``frame_bytes``.
 
-    def __init__(self, names: Names, found: Locals, frame_bytes: int, *, asks: bool) -> None:
-        self._locals, self._asks, self._small = found, asks, frame_bytes <= _SMALL_FRAME_BYTES
-        self._count, self._set_count = _GET + found.counter, _SET + found.counter
-        set_global, stack = _SET_GLOBAL + unsigned(names.counter), _GET + found.stack
-        set_stack, frame = _SET_GLOBAL + unsigned(names.stack), _CONST + signed(frame_bytes)
-        self._load, self.save = _GET_GLOBAL + unsigned(names.counter), self._count + set_global
-        self._tick = _CALL + unsigned(names.tick)
+    ``counter`` is the global that holds the count while no function does, ``tick`` the host's function for a count below zero.
+    """
+
+    def __init__(self, found: Locals, frame_bytes: int, *, counter: int, tick: int) -> None:
+        self._locals, self._small = found, frame_bytes <= _SMALL_FRAME_BYTES
+        self.count, self.set_count = GET + found.counter, SET + found.counter
+        self.load, set_global = GET_GLOBAL + unsigned(counter), SET_GLOBAL + unsigned(counter)
+        stack, frame = GET + found.stack, CONST + signed(frame_bytes)
+        self.save, self._tick = self.count + set_global, CALL + unsigned(tick)
         # count = global = what is on the stack of operands
         self._keep = _TEE + found.counter + set_global
         # if (count = what is there) < 0: count = global = tick(count)
-        self._check = _TEE + found.counter + _IF_NEGATIVE + self._count + self._tick + self._keep + _END
-        # count = what is there, stack = global - frame; if (count | stack) < 0: check, and if stack < 0: tick(STACK_OVERFLOW)
+        self._check = _TEE + found.counter + _IF_NEGATIVE + self.count + self._tick + self._keep + END
+        # count = what is there, stack = parameter - frame; if (count | stack) < 0: check, and if stack < 0: tick(STACK_OVERFLOW)
         self._enter = b"".join((
-            self._set_count, _GET_GLOBAL, unsigned(names.stack), frame, _SUBTRACT, _TEE, found.stack, self._count, _OR,
-            _IF_NEGATIVE, self._count, self._check,
-            stack, _IF_NEGATIVE, self.save, _CONST, signed(STACK_OVERFLOW), self._tick, _UNREACHABLE, _END, _END,
+            self.set_count, GET, found.given_stack, frame, _SUBTRACT, _TEE, found.stack, self.count, _OR,
+            _IF_NEGATIVE, self.count, self._check,
+            stack, _IF_NEGATIVE, self.save, CONST, signed(STACK_OVERFLOW), self._tick, _UNREACHABLE, END, END,
         ))  # fmt: skip
-        self.before_call, self.before_tail_call = self.save + stack + set_stack, self.save + stack + frame + _ADD + set_stack
+        self.arguments, self.tail_arguments = self.count + stack, self.count + stack + frame + _ADD
+        self.return_loaded = self.load + _RETURN
+
+    def around(self, arguments: bytes) -> bytes:
+        """``arguments`` below the index of an indirect call, which is on the stack of operands."""
+        return SET + self._locals.size + arguments + GET + self._locals.size
 
     def entry(self, cost: int, *, calls: bool) -> bytes:
         """A small function that calls nothing is the end of every way down, and what it costs is looked at later."""
-        small = self._small and not calls and not self._asks
-        return self._load + _CONST + signed(cost) + _SUBTRACT + (self._set_count if small else self._enter)
+        charged = GET + self._locals.given_count + CONST + signed(cost) + _SUBTRACT
+        return charged + (self.set_count if self._small and not calls else self._enter)
 
-    def charge(self, cost: int, *, load: bool) -> bytes:
-        """Count a run of operators; ``load``: something else may have counted before it."""
+    def charge(self, cost: int, count: bytes) -> bytes:
+        """Count a run of operators; ``count`` puts on the stack of operands what was left before, or nothing where it is there."""
         if not cost:
-            return self._load + self._set_count if load else b""
-        return (self._load if load else self._count) + _CONST + signed(cost) + _SUBTRACT + self._set_count
+            return b"" if count == self.count else count + self.set_count
+        return count + CONST + signed(cost) + _SUBTRACT + self.set_count
 
     def more(self, cost: int, written: Iterable[int]) -> bytes:
         """if count < cost: count = global = tick(count - cost) + cost"""
-        amount = _CONST + signed(cost)
+        amount = CONST + signed(cost)
         aside, back = self._locals.aside(written)
-        asked = self._count + amount + _SUBTRACT + self._tick + amount + _ADD + self._keep
-        return self._count + amount + _LESS + _IF + aside + asked + back + _END
+        asked = self.count + amount + _SUBTRACT + self._tick + amount + _ADD + self._keep
+        return self.count + amount + _LESS + _IF + aside + asked + back + END
 
     def ask(self, cost: int) -> bytes:
         """At the head of a loop: if count < cost: br 1"""
-        return self._count + _CONST + signed(cost) + _LESS + _BR_IF + b"\x01"
+        return self.count + CONST + signed(cost) + _LESS + _BR_IF + b"\x01"
 
     def jump(self, cost: int, label: int) -> bytes:
         """Back to the head of a loop: if count >= cost: br label; br label + 1"""
-        return self._count + _CONST + signed(cost) + _NOT_LESS + _BR_IF + unsigned(label) + _BR + unsigned(label + 1)
+        return self.count + CONST + signed(cost) + _NOT_LESS + _BR_IF + unsigned(label) + _BR + unsigned(label + 1)
 
     def bulk(self) -> bytes:
         """The size is on the stack of operands, and stays there."""
-        charge = self._count + _GET + self._locals.size + _EXTEND + _SUBTRACT
-        return _SET + self._locals.size + charge + self._check + self.save + _GET + self._locals.size
+        charge = self.count + GET + self._locals.size + _EXTEND + _SUBTRACT
+        return SET + self._locals.size + charge + self._check + self.save + GET + self._locals.size
 
     def growth(self) -> tuple[bytes, bytes]:
         """Before and after; what was granted is paid for: count -= answer == -1 ? 0 : size"""
-        size, answer = _GET + self._locals.size, _GET + self._locals.answer
-        paid = _CONST + b"\x00" + size + _EXTEND + answer + _REFUSED + _EQUAL + _SELECT
-        return self.save + _TEE + self._locals.size, _TEE + self._locals.answer + self._load + paid + _SUBTRACT + self._check
+        size, answer = GET + self._locals.size, GET + self._locals.answer
+        paid = CONST + b"\x00" + size + _EXTEND + answer + _REFUSED + _EQUAL + _SELECT
+        return self.save + _TEE + self._locals.size, _TEE + self._locals.answer + self.load + paid + _SUBTRACT + self._check

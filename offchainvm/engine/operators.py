@@ -23,13 +23,13 @@ _PLAIN = (
 )  # fmt: skip
 # At most 500 operators a match bounds the memory that the matcher needs for one step.
 _RUN = re.compile(rb"(?:" + _PLAIN + rb"){0,500}", re.DOTALL)
-# For the meter: what costs 1, what costs 1 and writes a local, what costs nothing, and what is charged by its size too.
+# For the meter: what costs 1, what costs 1 and means a local, what costs nothing, and what is charged by its size too.
 _NO_SIZE = rb"\xfc(?:[\x00-\x07]|[\x09\x0d\x10]" + _LEB + rb")"
 COUNTED = (
-    rb"[\x1b\x45-\xc4\xd1]|[\x20\x23-\x26\x3f\x41\x42\xd0]" + _LEB + rb"|[\x28-\x3e]" + _MEMARG
+    rb"[\x1b\x45-\xc4\xd1]|[\x23-\x26\x3f\x41\x42\xd0]" + _LEB + rb"|[\x28-\x3e]" + _MEMARG
     + rb"|\x43.{4}|\x44.{8}|" + _NO_SIZE + rb"|" + _SIMD
 )  # fmt: skip
-WRITING = rb"[\x21\x22]" + _LEB
+LOCAL = rb"[\x20-\x22]" + _LEB
 FREE = rb"[\x01\x1a]"
 BULK = rb"\x40" + _LEB + rb"|\xfc(?:[\x08\x0a\x0c\x0e]" + _LEB + _LEB + rb"|[\x0b\x0f\x11]" + _LEB + rb")"
 _BLOCKS, _END, _BR_TABLE, _SELECT_TYPED = (0x02, 0x03, 0x04), 0x0B, 0x0E, 0x1C

@@ -23,7 +23,7 @@ from offchainvm.engine.counting import TICK_TYPE, SliceCounter
 from offchainvm.engine.hosted import MEMORY, START, hosted, memory_pages
 from offchainvm.engine.limits import Limits
 from offchainvm.engine.machine import TRAP_CODES, CannotStart, HostFunction, StaleNativeCode, Trapped, Watch, invalid
-from offchainvm.engine.meter import LEFT, NATIVE_STACK_BYTES, RESERVED, STACK, STACK_BYTES, TICK, meter
+from offchainvm.engine.meter import LEFT, NATIVE_STACK_BYTES, RESERVED, TICK, meter
 from offchainvm.engine.wasi import SIGNATURES, WASI_MODULE, BadPointer
 from offchainvm.errors import ExecutionError, Status
 
@@ -183,7 +183,6 @@ class WasmerMachine:
             self.call(START)
 
     def call(self, name: str, *arguments: int, results: int = 0) -> int | None:
-        getattr(self._exports, STACK).value = STACK_BYTES
         with _running():
             found = getattr(self._exports, name)(*arguments)
         return int(found) if results else None

@@ -15,7 +15,7 @@ from offchainvm.engine.counting import TICK_TYPE, SliceCounter
 from offchainvm.engine.fuel import Slices
 from offchainvm.engine.limits import TABLE_ELEMENTS_MAX, Limits
 from offchainvm.engine.machine import CannotStart, Counter, HostFunction, Trapped, Watch
-from offchainvm.engine.meter import LEFT, RESERVED, STACK, STACK_BYTES, TICK
+from offchainvm.engine.meter import LEFT, RESERVED, TICK
 from offchainvm.engine.wasi import SIGNATURES, WASI_MODULE, BadPointer, OutOfInstructions
 
 _SIGN, _RANGE = 1 << 63, 1 << 64
@@ -98,7 +98,6 @@ class InjectedCounter(SliceCounter):
         super().__init__(instructions, watch)
         self._store, self._keep = store, list[object]()
         self._global: wasmtime.Global | None = None
-        self._stack: object = None
 
     def held(self) -> int:
         if self._global is None:
@@ -119,14 +118,10 @@ class InjectedCounter(SliceCounter):
     def instantiate(self, linker: wasmtime.Linker, module: wasmtime.Module) -> wasmtime.Instance:
         self._keep.append(hostcalls.define(linker, RESERVED, TICK, TICK_TYPE, self._asked))
         instance = linker.instantiate(self._store, module)
-        exports = instance.exports(self._store)
-        self._find(exports[LEFT])
-        self._stack = exports[STACK]
+        self._find(instance.exports(self._store)[LEFT])
         return instance
 
     def call(self, function: wasmtime.Func, *arguments: int, results: int = 0) -> int | None:
-        if isinstance(self._stack, wasmtime.Global):
-            self._stack.set_value(self._store, wasmtime.Val.i64(STACK_BYTES))
         found = function(self._store, *arguments)
         return int(found) if results else None
 

@@ -7,7 +7,7 @@ import wasmtime
 
 from offchainvm.engine.hosted import MEMORY, START, hosted, memory_pages, shown
 from offchainvm.engine.limits import TABLE_ELEMENTS_MAX
-from offchainvm.engine.meter import LEFT, RESERVED, STACK, TICK, meter
+from offchainvm.engine.meter import LEFT, RESERVED, TICK, meter
 from offchainvm.engine.wasmtime_engine import engine
 
 
@@ -21,7 +21,7 @@ def test_the_memory_is_the_hosts_and_still_exported() -> None:
     memory = made.imports[1].type
     assert isinstance(memory, wasmtime.MemoryType)
     assert (memory.limits.min, memory.limits.max) == (2, 9)
-    assert [item.name for item in made.exports] == ["memory", "_start", LEFT, STACK]
+    assert [item.name for item in made.exports] == ["memory", "_start", LEFT]
 
 
 def test_the_start_function_is_called_by_the_host() -> None:
