@@ -183,11 +183,11 @@ def _types(reader: Reader, sections: Sections, limits: ModuleLimits) -> None:
     for _ in range(at_most("types", reader.leb(), limits.types)):
         if reader.byte() != 0x60:
             raise ExecutionError(Status.UNSUPPORTED_FEATURE, "The module declares types of the GC proposal.")
-        sections.types.append(FunctionType(_value_types(reader), _value_types(reader)))
+        sections.types.append(FunctionType(_value_types(reader, limits), _value_types(reader, limits)))
 
 
-def _value_types(reader: Reader) -> tuple[str, ...]:
-    found = reader.take(reader.leb())
+def _value_types(reader: Reader, limits: ModuleLimits) -> tuple[str, ...]:
+    found = reader.take(at_most("parameters or results of one function", reader.leb(), limits.values_per_type))
     if not all(byte in VALUE_TYPES for byte in found):
         raise ExecutionError(Status.UNSUPPORTED_FEATURE, "The module uses value types that are not supported.")
     return tuple(VALUE_TYPES[byte] for byte in found)

@@ -9,8 +9,11 @@ from offchainvm.engine.machine import Watch
 from offchainvm.engine.meter_snippets import STACK_OVERFLOW
 from offchainvm.engine.wasi import OutOfInstructions, StackOverflow
 
-SLICE_INSTRUCTIONS = 10_000_000
-"""What a metered module runs between two looks at the deadline: some milliseconds, and never near the grace of a kill."""
+SLICE_INSTRUCTIONS, FIRST_SLICE_INSTRUCTIONS = 10_000_000, 10_000
+"""What a metered module runs between two looks at the deadline at most: some milliseconds, and never near the grace of a kill.
+
+A trap loses what was counted in its slice: so a slice is no more than what was counted before it, but the first.
+"""
 TICK_TYPE = FunctionType(("i64",), ("i64",))
 
 
@@ -21,7 +24,7 @@ class SliceCounter(ABC):
     """
 
     def __init__(self, instructions: int, watch: Watch) -> None:
-        self._not_given, self._watch = instructions, watch
+        self._limit, self._not_given, self._watch = instructions, instructions, watch
         self._last: int | None = None
 
     @abstractmethod
@@ -71,6 +74,6 @@ class SliceCounter(ABC):
             self._watch.ended(ended)
             raise
         self._last = None
-        given = min(left, SLICE_INSTRUCTIONS)
+        given = min(left, SLICE_INSTRUCTIONS, max(FIRST_SLICE_INSTRUCTIONS, self._limit - left))
         self._not_given = left - given
         return given

@@ -37,6 +37,7 @@ class ModuleLimits:
 
     module_bytes: int = 16 * MIB
     types: int = 10_000
+    values_per_type: int = 900
     functions: int = 50_000
     function_body_bytes: int = MIB
     locals_per_function: int = 5_000

@@ -71,7 +71,7 @@ def meter(valid_wasm: bytes, *, limits: ModuleLimits | None = None) -> bytes:
     if functions.declared:
         made[_ELEMENT] = _append(made.get(_ELEMENT), _DECLARATIVE + _vector([unsigned(index) for index in functions.declared]))
     made[_CODE] = _vector([unsigned(len(body)) + body for body in (*bodies, *functions.adapter_bodies)])
-    made[_FUNCTION], made[_TYPE] = functions.section(), _append(found.get(_TYPE), *functions.types.entries)
+    made[_FUNCTION], made[_TYPE] = functions.section(), _append(found.get(_TYPE), *functions.types.added)
     every = {**found, **made}
     parts = [MAGIC, CORE_VERSION]
     for identity in _ORDER:

@@ -15,8 +15,7 @@ from offchainvm.engine.meter_snippets import CALL, CONST, END, GET, GET_GLOBAL, 
 _START_COST = 2
 _KINDS = {name: bytes([kind]) for kind, name in VALUE_TYPES.items()}
 _FUNCTION, _NO_LOCALS, _NO_RESULT = b"\x60", b"\x00", b"\x40"
-_TICK = FunctionType(("i64",), ("i64",))
-_COUNT, _COUNT_AND_STACK = ("i64",), ("i64", "i64")
+_COUNT = _STACK = _KINDS["i64"]
 
 
 def kinds(names: tuple[str, ...]) -> bytes:
@@ -25,37 +24,33 @@ def kinds(names: tuple[str, ...]) -> bytes:
 
 
 class Types:
-    """The guest's types, their twins in the same order, and what else the pass needs."""
+    """The guest's types, their twins in the same order, and what else the pass needs: ``added`` stand behind the guest's."""
 
     def __init__(self, guests: list[FunctionType]) -> None:
-        self._guests = guests
-        self._added = [FunctionType(kind.params + _COUNT_AND_STACK, kind.results + _COUNT) for kind in guests]
-        self.tick = self._add(_TICK)
+        self._guests = len(guests)
+        self.added = [_entry(kinds(kind.params) + _COUNT + _STACK, kinds(kind.results) + _COUNT) for kind in guests]
+        self.tick = self._add(_COUNT, _COUNT)
         self._blocks: dict[tuple[str, ...], bytes] = {}
 
     def metered(self, index: int) -> int:
         """The twin of a guest's type."""
-        return index + len(self._guests)
+        return index + self._guests
 
     def block(self, results: tuple[str, ...]) -> bytes:
         """The type of a block that gives these results."""
         if len(results) < 2:
             return kinds(results) or _NO_RESULT
         if results not in self._blocks:
-            self._blocks[results] = signed(self._add(FunctionType((), results)))
+            self._blocks[results] = signed(self._add(b"", kinds(results)))
         return self._blocks[results]
 
-    @property
-    def entries(self) -> list[bytes]:
-        """What stands behind the guest's types in their section."""
-        return [
-            b"".join((_FUNCTION, unsigned(len(one.params)), kinds(one.params), unsigned(len(one.results)), kinds(one.results)))
-            for one in self._added
-        ]
+    def _add(self, parameters: bytes, results: bytes) -> int:
+        self.added.append(_entry(parameters, results))
+        return self._guests + len(self.added) - 1
 
-    def _add(self, one: FunctionType) -> int:
-        self._added.append(one)
-        return len(self._guests) + len(self._added) - 1
+
+def _entry(parameters: bytes, results: bytes) -> bytes:
+    return b"".join((_FUNCTION, unsigned(len(parameters)), parameters, unsigned(len(results)), results))
 
 
 class Functions:

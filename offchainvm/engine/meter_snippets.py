@@ -11,7 +11,7 @@ STACK_OVERFLOW = -(1 << 63)
 """What ``tick`` gets where calls nest too deep."""
 GET, SET, GET_GLOBAL, SET_GLOBAL, CALL, CONST, END = b"\x20", b"\x21", b"\x23", b"\x24", b"\x10", b"\x42", b"\x0b"
 _SMALL_FRAME_BYTES = 16_384
-_TEE, _LESS, _NOT_LESS, _ADD, _SUBTRACT, _OR, _EXTEND, _EQUAL = b"\x22", b"\x53", b"\x59", b"\x7c", b"\x7d", b"\x84", b"\xad", b"\x46"
+_TEE, _LESS, _NOT_LESS, _ADD, _SUBTRACT, _EXTEND, _EQUAL = b"\x22", b"\x53", b"\x59", b"\x7c", b"\x7d", b"\xad", b"\x46"
 _IF, _UNREACHABLE, _BR, _BR_IF, _RETURN, _SELECT = b"\x04\x40", b"\x00", b"\x0c", b"\x0d", b"\x0f", b"\x1b"
 _IF_NEGATIVE = CONST + b"\x00" + _LESS + _IF
 _REFUSED = b"\x41\x7f"
@@ -33,11 +33,10 @@ class Snippets:
         self._keep = _TEE + found.counter + set_global
         # if (count = what is there) < 0: count = global = tick(count)
         self._check = _TEE + found.counter + _IF_NEGATIVE + self.count + self._tick + self._keep + END
-        # count = what is there, stack = parameter - frame; if (count | stack) < 0: check, and if stack < 0: tick(STACK_OVERFLOW)
+        # check; if (stack = given - frame) < 0: global = count, tick(STACK_OVERFLOW)
         self._enter = b"".join((
-            self.set_count, GET, found.given_stack, frame, _SUBTRACT, _TEE, found.stack, self.count, _OR,
-            _IF_NEGATIVE, self.count, self._check,
-            stack, _IF_NEGATIVE, self.save, CONST, signed(STACK_OVERFLOW), self._tick, _UNREACHABLE, END, END,
+            self._check, GET, found.given_stack, frame, _SUBTRACT, _TEE, found.stack,
+            _IF_NEGATIVE, self.save, CONST, signed(STACK_OVERFLOW), self._tick, _UNREACHABLE, END,
         ))  # fmt: skip
         self.arguments, self.tail_arguments = self.count + stack, self.count + stack + frame + _ADD
         self.return_loaded = self.load + _RETURN

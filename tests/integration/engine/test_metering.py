@@ -66,6 +66,16 @@ def test_any_other_trap_says_that_its_count_is_not_exact(both):
     assert {(item.trap, item.instructions_exact) for item in both(DIVIDES).values()} == {("integer_division_by_zero", False)}
 
 
+def test_of_a_trap_at_least_half_of_the_count_is_known(both):
+    """Nothing is written down between two slices, and the next is no longer than all before it."""
+    body = LOOP.rpartition(")")[0]
+    needed = both(LOOP)["injected"].instructions_used
+    found = both(f"{body[: body.rindex(')')]} (drop (i32.div_u (i32.const 1) (i32.const 0)))))")
+    for name in ("injected", "wasmer"):
+        assert found[name].trap == "integer_division_by_zero"
+        assert needed // 2 <= found[name].instructions_used <= needed + 3
+
+
 @pytest.mark.parametrize(("wat", "input"), [(ECHO, b"hello"), (CAT, b"\0abc"), (LATE, b"")])
 def test_injected_is_out_of_fuel_below_its_count_and_only_there(both, wat, input):
     needed = both(wat, input)["injected"]

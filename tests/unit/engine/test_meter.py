@@ -131,6 +131,41 @@ def test_every_index_means_what_it_meant_and_none_means_the_counters():
     assert set(exports) == {"f", "g", "own", "r", LEFT}
 
 
+LONG_NUMBERS = bytes.fromhex(
+    "0061736d01000000 01 05 01 60 00 01 7f  03 02 01 00  07 05 01 01 72 00 00 0a 18 01 16 01 02 7f"
+    "41 05 21 80 00  41 07 22 81 80 80 80 00  20 80 80 00  6b 0b"
+)
+
+
+def test_no_way_to_write_the_number_of_a_local_reaches_the_count():
+    """The two locals stand where a metered function gets its count and its stack."""
+    outcome, used = native(LONG_NUMBERS)
+    assert outcome == [2]
+    assert injected(LONG_NUMBERS) == ([2], used)
+
+
+IMPORTED = """(module (import "e" "f" (func $f (param i32) (result i32))) (table 2 funcref) (type $unary (func (param i32) (result i32)))
+  (export "f" (func $f))
+  (func (export "tail") (param i32) (result i32) (return_call $f (local.get 0)))
+  (func (export "r") (result i32) (table.set (i32.const 1) (ref.func $f)) (call_indirect (type $unary) (i32.const 4) (i32.const 1))))"""
+
+
+def test_a_host_function_is_called_by_a_tail_call_and_by_a_reference_that_only_an_export_declares():
+    store, linker = wasmtime.Store(engine("injected")), wasmtime.Linker(engine("injected"))
+    linker.define_func(RESERVED, TICK, wasmtime.FuncType([I64], [I64]), lambda _: SLICE)
+    seen: list[int] = []
+
+    def host(caller: wasmtime.Caller, value: int) -> int:
+        seen.append(caller[LEFT].value(store))
+        return value * 10
+
+    i32 = wasmtime.ValType.i32()
+    linker.define_func("e", "f", wasmtime.FuncType([i32], [i32]), host, access_caller=True)
+    exports = linker.instantiate(store, wasmtime.Module(engine("injected"), meter(bytes(wasmtime.wat2wasm(IMPORTED))))).exports(store)
+    assert (exports["tail"](store, 3), exports["r"](store)) == (30, 40)
+    assert seen == [SLICE, SLICE - 7]
+
+
 def test_nests_of_loops_grow_in_proportion():
     body = "(loop (local.set 0 (i32.const 1))" * 900 + ")" * 900
     wasm = bytes(

@@ -17,8 +17,8 @@ from offchainvm.errors import ExecutionError, Status
 EXECUTE = '(memory (export "memory") 2) (func (export "execute") (param i32 i32) (result i32) (i32.const 0))'
 START = '(func (export "_start"))'
 SMALL = ModuleLimits(
-    module_bytes=4000, types=2, functions=3, function_body_bytes=600, locals_per_function=5, nesting=8, imports=2, exports=3, globals=2,
-    tables=1, table_elements=10, element_segments=2, data_segments=2, data_bytes=600, memory_bytes=131072,
+    module_bytes=4000, types=2, values_per_type=6, functions=3, function_body_bytes=600, locals_per_function=5, nesting=8, imports=2,
+    exports=3, globals=2, tables=1, table_elements=10, element_segments=2, data_segments=2, data_bytes=600, memory_bytes=131072,
 )  # fmt: skip
 
 
@@ -78,6 +78,8 @@ def test_no_entry_says_what_is_there_instead(fields, words):
         ("(func " + "(block " * 9 + ")" * 9 + ")", "nested blocks"),
         ("(func " + "(block)" * 9 + ")", None),
         ("(type (func (param i32))) (type (func (param i64))) (type (func (param f32)))", "4 types"),
+        ("(type (func (param" + " i32" * 7 + ")))", "7 parameters or results of one function"),
+        ("(type (func (result" + " i32" * 7 + ")))", "7 parameters or results of one function"),
         ("(global i32 (i32.const 0)) " * 3, "3 globals"),
         ("(table 11 funcref)", "11 table elements"),
         ("(table 1 funcref) (table 1 funcref)", "2 tables"),

@@ -21,6 +21,7 @@ _EXTENSIONS = {
       (then (return_call $count (i32.sub (local.get 0) (i32.const 1)) (i32.add (local.get 1) (i32.const 2)))) (else (local.get 1))))""",
     "$passive": "(elem $passive funcref (ref.func $inc) (ref.null func) (ref.func $nothing)) (elem declare func $nothing)",
     "$x": "(table $x 4 9 externref)",
+    "$shown": '(func $shown (export "shown") (type $unary) (i32.mul (local.get 0) (i32.const 5)))',
     "$r)": "(global $r funcref (ref.func $inc))",
 }
 
@@ -44,6 +45,33 @@ _ARITHMETIC = "add sub mul div_s div_u rem_s rem_u and or xor shl shr_s shr_u ro
 _FLOAT = "add sub mul div min max copysign"
 _SUM = "(local.set 0 (i32.const 50)) (loop $l (local.set 1 (i32.add (local.get 1) (local.get 0)))"
 _NEXT = " (br_if $l (local.tee 0 (i32.sub (local.get 0) (i32.const 1)))))"
+# By kind: a number, what adds it, and what makes an i64 of a local.
+_KINDS = {
+    "i32": ("(i32.const {})", "i32.add", "i64.extend_i32_s"), "i64": ("(i64.const {})", "i64.add", ""),
+    "f32": ("(f32.const {})", "f32.add", "i64.trunc_f32_s"), "f64": ("(f64.const {})", "f64.add", "i64.trunc_f64_s"),
+    "v128": ("(v128.const i64x2 {} 5)", "i64x2.add", "i64x2.extract_lane 0"),
+}  # fmt: skip
+
+
+def _frames() -> str:
+    """Functions with few and no parameters and locals of every kind, each of which is read, written, and written in a loop."""
+    functions, calls, order = "", "(i64.const 0)", list(_KINDS)
+    for parameters, locals in [(first, second) for first in range(4) for second in range(5)]:
+        kinds = [order[(parameters + locals + index) % len(order)] for index in range(parameters + locals)]
+        name, total = f"$p{parameters}_{locals}", "(i64.const 1)"
+        adds = "".join(
+            f"(local.set {index} ({_KINDS[kind][1]} (local.get {index}) {_KINDS[kind][0].format(index + 2)}))"
+            for index, kind in enumerate(kinds)
+        )
+        for index, kind in enumerate(kinds):
+            value = f"(local.get {index})" if kind == "i64" else f"({_KINDS[kind][2]} (local.get {index}))"
+            total = f"(i64.add {value} (i64.mul (i64.const 31) {total}))"
+        functions += f"""(func {name} (param {" ".join(kinds[:parameters])}) (result i64) (local {" ".join(kinds[parameters:])}) {adds}
+          (global.set $n (i32.const 3)) (loop {adds} (br_if 0 (global.get $n) (global.set $n (i32.sub (global.get $n) (i32.const 1))))) {total})"""
+        given = "".join(_KINDS[kind][0].format(40 + index) for index, kind in enumerate(kinds[:parameters]))
+        calls = f"(i64.xor (i64.rotl {calls} (i64.const 7)) (call {name} {given}))"
+    return f'(module (memory 2 60) (global $n (mut i32) (i32.const 0)) {functions} (func (export "r") (result i64) {calls}))'
+
 
 CORPUS: dict[str, list[str]] = {
     "integers": [
@@ -90,7 +118,11 @@ CORPUS: dict[str, list[str]] = {
         program("(call $nothing) (call $nothing) (unreachable)"), program("(call_indirect (type $none) (i32.const 0)) (i32.const 1)"),
         program("(call_indirect (type $unary) (i32.const 1) (i32.const 99))"),
         program("(ref.func $fib) (table.set $t (i32.const 2) (ref.func $inc)) (drop) (call_indirect (type $unary) (i32.const 4) (i32.const 2))"),
+        program("(table.set $t (i32.const 2) (ref.func $shown)) (i32.add (call $shown (i32.const 2)) (call_indirect (type $unary) (i32.const 4) (i32.const 2)))"),
+        program("(block $b (br_if $b (i32.const 1)) (i32.const 1) (i32.const 9) (return) (i32.const 3) (call $pair) (drop) (call_indirect (type $none))"
+                "(unreachable) (i32.const 5) (i32.const 0) (call_indirect (type $unary)) (call $inc) (return)) (call $inc (i32.const 8))"),
     ],
+    "frames": [_frames()],
     "control": [
         program(_SUM + _NEXT + "(local.get 1)"), program("(block (br 0)) (block (block (br 1) (nop) (drop (i32.const 1)))) (i32.const 1)"),
         program("(block (result i32) (br_if 0 (i32.const 4) (i32.const 0)) (drop) (br 1 (i32.const 5)) (i32.const 9) (call $inc))"),
