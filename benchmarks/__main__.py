@@ -23,7 +23,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from benchmarks import build, engine, execution, monitor, resolve, ways
-from benchmarks.loops import LOOPS
+from benchmarks.loops import CALLS, LOOPS
 from benchmarks.way import Measured, Run, Scenario
 from offchainvm import logs
 from offchainvm.settings import load_only
@@ -96,7 +96,7 @@ def _measure_resolve(console: Console, only: str, share: float) -> Sequence[reso
 def _measure_engine(console: Console, only: str, share: float) -> Sequence[Any]:
     interpreter = _there_is(console, "interpreter", ways.build_interpreter())
     wasmer = _there_is(console, "wasmer", ways.find_wasmer())
-    loops = [engine.measure_loop(loop, share=share, interpreter=interpreter, wasmer=wasmer) for loop in LOOPS if only in loop.name]
+    loops = [engine.measure_loop(loop, share=share, interpreter=interpreter, wasmer=wasmer) for loop in LOOPS + CALLS if only in loop.name]
     console.print(_table_of_loops(loops))
     one = engine.measure_pass(share=share)
     console.print(

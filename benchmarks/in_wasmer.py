@@ -24,9 +24,9 @@ def main() -> None:
     machine = wasmer_engine.machine(program, limits, Watch(lambda: None, lambda _: None), _INJECTED)
     machine.start({})
     for _ in sys.stdin:
-        began = time.perf_counter()
+        began = time.process_time()
         machine.call("run", int(sys.argv[2]), results=1)
-        print(time.perf_counter() - began, _FOREVER - machine.counter.left, flush=True)
+        print(time.process_time() - began, _FOREVER - machine.counter.left, flush=True)
 
 
 if __name__ == "__main__":

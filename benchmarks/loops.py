@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -12,22 +11,23 @@ _CALLS = """(func (export "run") (param i32) (result i32) (call $fib (local.get 
 (func $fib (param i32) (result i32)
   (if (result i32) (i32.lt_s (local.get 0) (i32.const 2)) (then (local.get 0)) (else
     (i32.add (call $fib (i32.sub (local.get 0) (i32.const 1))) (call $fib (i32.sub (local.get 0) (i32.const 2)))))))"""
-_TABLE = """(table 4 funcref) (elem (i32.const 0) $a $b $c $d) (func (export "run") (param i32) (result i32) (local $x i32)
+_TABLE = """(table 4 funcref) (elem (i32.const 0) $add $flip $triple $turn)
+(func (export "run") (param i32) (result i32) (local $x i32)
   (loop $more
     (local.set $x (call_indirect (param i32) (result i32) (local.get $x) (i32.and (local.get 0) (i32.const 3))))
     (br_if $more (local.tee 0 (i32.sub (local.get 0) (i32.const 1)))))
   (local.get $x))
-(func $a (param i32) (result i32) (i32.add (local.get 0) (i32.const 1)))
-(func $b (param i32) (result i32) (i32.xor (local.get 0) (i32.const 77)))
-(func $c (param i32) (result i32) (i32.mul (local.get 0) (i32.const 3)))
-(func $d (param i32) (result i32) (i32.rotl (local.get 0) (i32.const 5)))"""
+(func $add (param i32) (result i32) (i32.add (local.get 0) (i32.const 1)))
+(func $flip (param i32) (result i32) (i32.xor (local.get 0) (i32.const 77)))
+(func $triple (param i32) (result i32) (i32.mul (local.get 0) (i32.const 3)))
+(func $turn (param i32) (result i32) (i32.rotl (local.get 0) (i32.const 5)))"""
 _TINY = """(func (export "run") (param i32) (result i32) (local $x i32)
   (loop $more
-    (local.set $x (call $b (call $a (local.get $x)) (local.get 0)))
+    (local.set $x (call $mix (call $add (local.get $x)) (local.get 0)))
     (br_if $more (local.tee 0 (i32.sub (local.get 0) (i32.const 1)))))
   (local.get $x))
-(func $a (param i32) (result i32) (i32.add (local.get 0) (i32.const 1)))
-(func $b (param i32 i32) (result i32) (i32.xor (call $a (local.get 0)) (local.get 1)))"""
+(func $add (param i32) (result i32) (i32.add (local.get 0) (i32.const 1)))
+(func $mix (param i32 i32) (result i32) (i32.xor (call $add (local.get 0)) (local.get 1)))"""
 _INTEGERS = """(func (export "run") (param i32) (result i32) (local $x i64) (local.set $x (i64.const 88172645463325252))
   (loop $more
     (local.set $x (i64.xor (local.get $x) (i64.shl (local.get $x) (i64.const 13))))
@@ -88,7 +88,7 @@ class Loop:
 
     def functions(self, number: int) -> str:
         """Its functions alone, by names of their own."""
-        return re.sub(r"\$\w+", rf"\g<0>_{number}", self.wat[self.wat.index("(func ") :].replace(' (export "run")', ""))
+        return self.wat[self.wat.index("(func") :].replace(' (export "run")', "").replace("$fib", f"$fib{number}")
 
 
 def _before(count: int) -> str:
@@ -96,11 +96,14 @@ def _before(count: int) -> str:
 
 
 LOOPS = (
+    # One of each kind, which can also be put many times over into one module.
     Loop("calls (fib)", _CALLS, 31),
-    Loop("calls through a table", _TABLE, 40_000_000),
-    Loop("calls of tiny functions", _TINY, 40_000_000),
     Loop("memory (sieve)", _MEMORY, 8),
     Loop("integers, few (xorshift)", _INTEGERS, 40_000_000),
     Loop("integers, many (a hash's rounds)", _ROUNDS, 40_000_000),
     Loop("floats (dot product)", _FLOATS, 6_000),
+)
+CALLS = (
+    Loop("calls through a table", _TABLE, 4_000_000),
+    Loop("calls of tiny functions", _TINY, 4_000_000),
 )
