@@ -10,7 +10,7 @@ import pytest
 from world import SLOW_ROUNDS, World, echo_module, until
 
 from offchainvm.cli.process import session_members
-from offchainvm.devnet.client import Limits
+from offchainvm.devnet.client import Limits, Requested
 from offchainvm.jobs.record import Job, State
 
 SLOW_BUILD = "fn main() { std::thread::sleep(std::time::Duration::from_secs(4)) }"
@@ -30,6 +30,26 @@ def ask_to_stop(world: World, name: str) -> int | None:
     process = world.stack.processes[name]
     process.signal(signal.SIGTERM)
     return process.wait(GRACE_SECONDS)
+
+
+def end_at_once(world: World, name: str) -> None:
+    """By a second signal, with all that it started."""
+    process = world.stack.processes[name]
+    process.signal(signal.SIGTERM)
+    until(lambda: "Warm shutdown" in process.output(), "the first signal to be heard")
+    process.signal(signal.SIGTERM)
+    assert process.wait(AT_ONCE_SECONDS) == 128 + signal.SIGTERM
+    until(lambda: not session_members(process.pid or 0), "its children and its guest to end with it")
+
+
+def ask_and_hold_the_send(world: World, name: str, **fault: object) -> Requested:
+    """A request whose answer is being sent, for as long as ``fault`` lets nothing through."""
+    world.cache(name, echo_module())
+    # The first one is the client's own.
+    world.stack.client.control("faults", {"rpc_method": "send_tx", "times": 1, "after": 1, **fault})
+    request = world.ask(name, name)
+    until(lambda: world.chain("GET", "faults") == b"[]", "the answer to be on its way")
+    return request
 
 
 def job_of(world: World, data_id: str) -> Job:
@@ -53,12 +73,7 @@ def test_a_second_signal_ends_an_execute_worker_at_once_and_another_runs_the_job
     world.cache("twice", echo_module(rounds=2 * SLOW_ROUNDS))
     request = world.ask("twice", "given back", limits=Limits(max_instructions=10**11))
     world.wait_for_state(request, State.RUNNING, "execute")
-    process = world.stack.processes["execute"]
-    process.signal(signal.SIGTERM)
-    until(lambda: "Warm shutdown" in process.output(), "the first signal to be heard")
-    process.signal(signal.SIGTERM)
-    assert process.wait(AT_ONCE_SECONDS) == 128 + signal.SIGTERM
-    until(lambda: not session_members(process.pid or 0), "its children and its guest to end with it")
+    end_at_once(world, "execute")
     assert job_of(world, request.data_id).state in {State.RUNNING, State.QUEUED}
     world.stack.restart("execute")
     world.assert_answered_once(request, "given back")
@@ -76,15 +91,29 @@ def test_a_compile_worker_finishes_the_build_in_hand(world: World, no_sandbox_le
     world.stack.restart("compile")
 
 
+def test_a_second_signal_ends_a_compile_worker_at_once_and_another_removes_its_sandbox_and_builds(
+    world: World, no_sandbox_left: None
+) -> None:
+    sha = world.publish("anew", build_script=SLOW_BUILD)
+    request = world.ask("anew", "built anew", commit=sha)
+    world.wait_for_state(request, State.RUNNING, "compile")
+    end_at_once(world, "compile")
+    world.stack.restart("compile")
+    world.assert_answered_once(request, "built anew")
+
+
 def test_a_resolve_worker_finishes_the_send_that_is_under_way(world: World) -> None:
-    world.cache("resolve", echo_module())
-    # The first one is the client's own.
-    world.stack.client.control("faults", {"kind": "delay", "seconds": 2, "rpc_method": "send_tx", "times": 1, "after": 1})
-    request = world.ask("resolve", "sent")
-    until(lambda: world.chain("GET", "faults") == b"[]", "the resolve to be on its way")
+    request = ask_and_hold_the_send(world, "resolve", kind="delay", seconds=2)
     assert any(event.what == "signed" for event in world.store.history(request.data_id)), "its bytes were stored before"
     assert ask_to_stop(world, "resolve") == 0
-    world.assert_answered_once(request, "sent")
+    world.assert_answered_once(request, "resolve")
+    world.stack.restart("resolve")
+
+
+def test_a_second_signal_ends_a_resolve_worker_at_once_and_the_settler_sends(world: World) -> None:
+    request = ask_and_hold_the_send(world, "hangs", kind="hang")
+    end_at_once(world, "resolve")
+    world.assert_answered_once(request, "hangs")
     world.stack.restart("resolve")
 
 
