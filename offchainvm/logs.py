@@ -18,8 +18,9 @@ _LEVELS = {"error": logging.ERROR, "warn": logging.WARNING, "info": logging.INFO
 
 
 def configure(*, level: str, format: str, **bound: Any) -> None:
-    """Set up logging of this process, third-party records included; ``bound`` stands on every line."""
+    """Set up logging of this process, third-party records and warnings included; ``bound`` stands on every line."""
     logging.addLevelName(TRACE, "TRACE")
+    logging.captureWarnings(capture=True)
     shared: list[Any] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
