@@ -12,7 +12,6 @@ import importlib.util
 import os
 import signal
 import sys
-import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -37,7 +36,6 @@ log = logs.get_logger()
 WORKER_ROLES = (Role.COMPILE, Role.EXECUTE, Role.RESOLVE)
 POOLS = ("prefork", "solo")
 """One job at a time in a process: a lease, and the sandbox's process group, belong to the process that holds them."""
-LEAVE_SECONDS = 3.0
 CONFIG_FILE = Path(__file__).resolve().parent.parent / "celeryconfig.py"
 
 
@@ -56,8 +54,7 @@ app.config_from_object(_config_from_file(CONFIG_FILE))
 app.steps["consumer"].add(VisibilityStep)
 
 _child: ResolveChild | None = None
-_leaving = threading.Event()
-_heartbeat: threading.Thread | None = None
+_heartbeat: Heartbeat | None = None
 
 
 def _open_role(role: Role) -> Settings:
@@ -96,6 +93,7 @@ def _set_up_logging(**_: Any) -> None:
 def _start_worker(instance: Any, options: dict[str, Any], **_: Any) -> None:
     common = load([Role.DASHBOARD])
     logs.configure(level=common.log_level, format=common.log_format, node=common.node_name)
+    instance.quiet = common.log_format == "json"  # a line an event: no banner
     _open_metrics()
     queues = options.get("queues") or ()
     asked = [name.strip() for name in (queues.split(",") if isinstance(queues, str) else queues)]
@@ -172,7 +170,7 @@ def _join_fleet(sender: Any, **_: Any) -> None:
     roles = tuple(role.value for role in WORKER_ROLES if role.value in app.amqp.queues.consume_from)
     engines = _engines() if Role.EXECUTE.value in roles else ()
     member = Member(sender.hostname, settings.node_name, roles, capacity=sender.controller.concurrency, engines=engines)
-    _heartbeat = Heartbeat(Registry(connect(settings.redis_url)), member, well=health.is_live).start(_leaving)
+    _heartbeat = Heartbeat(Registry(connect(settings.redis_url)), member, well=health.is_live).start()
 
 
 def _engines() -> tuple[str, ...]:
@@ -199,8 +197,7 @@ def _end_at_once(number: int, _frame: object) -> None:
 @signals.worker_shutdown.connect  # type: ignore[untyped-decorator]
 def _stop_worker(sender: Any, **_: Any) -> None:
     if _heartbeat is not None:
-        _leaving.set()
-        _heartbeat.join(LEAVE_SECONDS)
+        _heartbeat.stop()
     if _child is None:
         return
     if _child.lost:
