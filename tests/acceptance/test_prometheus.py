@@ -13,6 +13,8 @@ import pytest
 from prometheus import Prometheus
 from world import World, until
 
+from offchainvm import metrics
+
 DEPLOY = Path(__file__).parents[2] / "deploy"
 ROLES = ("bridge", "monitor", "compile", "execute", "execute", "resolve")
 PANELS = json.loads((DEPLOY / "grafana" / "offchainvm.json").read_text())["panels"]
@@ -57,6 +59,14 @@ def test_every_rule_is_evaluated_and_a_healthy_fleet_fires_none(watched: Prometh
 @pytest.mark.parametrize("selector", sorted(set(re.findall(r"\boffchainvm_\w+(?:\{[^}]*\})?", RULES))))
 def test_what_a_rule_looks_at_is_there(watched: Prometheus, selector: str) -> None:
     until(lambda: watched.query(selector), f"a series for {selector}")
+
+
+def test_every_series_of_the_page_is_shown_but_of_what_did_not_happen(watched: Prometheus) -> None:
+    def missing() -> set[str]:
+        seen = set(watched.ask("label/__name__/values"))
+        return {name for name, one in metrics.ALL.items() if f"{name}_count" not in seen and name not in seen}
+
+    until(lambda: missing() == {"offchainvm_stage_repeats_total"}, f"every series to be shown, but {missing()} are not")
 
 
 @pytest.mark.parametrize("expression", EXPRESSIONS)
