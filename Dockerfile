@@ -19,7 +19,7 @@ RUN python3 -m venv /opt/offchainvm \
             if [ -e "$source" ]; then /opt/offchainvm/bin/pip wheel --quiet --no-deps "$source" -w /wheelhouse || exit 1; fi; done \
         && /opt/offchainvm/bin/pip wheel --quiet --no-deps /source -w /wheelhouse; \
     fi \
-    && /opt/offchainvm/bin/pip install --quiet --no-index --find-links /wheelhouse 'offchainvm[dashboard]'
+    && /opt/offchainvm/bin/pip install --quiet --no-index --find-links /wheelhouse 'offchainvm[dashboard,web]'
 
 FROM ${BASE_IMAGE}
 RUN if command -v git >/dev/null; then true; else \

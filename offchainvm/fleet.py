@@ -30,6 +30,7 @@ BEAT_SECONDS = 5.0
 ALIVE_SECONDS = 20.0
 """Unseen for longer, a process is called gone: three beats may be missed."""
 KEPT_SECONDS = 86_400.0
+_LEAVE_SECONDS = 3.0
 _MOST_JOBS = 1000
 _INDEX = key("fleet")
 
@@ -144,16 +145,24 @@ class Registry:
 
 
 class Heartbeat:
-    """Keeps this process in the registry; ``well`` tells whether all of its loops turn."""
+    """Keeps this process in the registry: where somebody calls ``run``, or in a thread of its own between ``start`` and ``stop``.
+
+    ``well`` tells whether all loops of this process turn.
+    """
 
     def __init__(self, registry: Registry, member: Member, *, well: Callable[[], bool]) -> None:
         self._registry, self._member, self._well = registry, member, well
+        self._leaving = threading.Event()
+        self._thread = threading.Thread(target=self.run, args=(self._leaving,), name="heartbeat", daemon=True)
 
-    def start(self, stop: threading.Event) -> threading.Thread:
-        """``run`` in a thread of its own."""
-        thread = threading.Thread(target=self.run, args=(stop,), name="heartbeat", daemon=True)
-        thread.start()
-        return thread
+    def start(self) -> Heartbeat:
+        self._thread.start()
+        return self
+
+    def stop(self) -> None:
+        """Leave, unless Redis is away for longer than a moment."""
+        self._leaving.set()
+        self._thread.join(_LEAVE_SECONDS)
 
     def run(self, stop: threading.Event) -> None:
         """Beat until ``stop``, through absences of Redis; then leave."""

@@ -9,8 +9,9 @@ from typing import Any
 
 import typer
 
-from offchainvm import health, logs
+from offchainvm import health, logs, notify
 from offchainvm.errors import OffchainVMError
+from offchainvm.fleet import Heartbeat, Member, Registry
 from offchainvm.jobs.connection import connect
 from offchainvm.settings import Role, Settings, load
 
@@ -50,20 +51,24 @@ def _serve(settings: Settings) -> None:
     except OSError as error:
         raise OffchainVMError(f"The address {where} cannot be had: {error.strerror}.", remedy="Name another WEB_PORT.") from None
     health.add_check("redis", lambda: bool(redis.ping()))
-    health.serve(settings.metrics_port, name="web")
+    member = Member(f"web@{settings.node_name}", settings.node_name, (Role.WEB.value,), capacity=0)
+    health.serve(settings.metrics_port, name=member.id)
     with server:
         typer.echo(f"The status page is at http://{where}/ (Ctrl-C ends it).")
-        _live_until_a_signal()
+        heartbeat = Heartbeat(Registry(redis), member, well=health.is_live).start()
+        _live_until_a_signal(member.id)
+        notify.tell(notify.STOPPING)
+        heartbeat.stop()
 
 
-def _live_until_a_signal() -> None:
-    """Say every few seconds that the process lives; return when SIGTERM or Ctrl-C came."""
+def _live_until_a_signal(name: str) -> None:
+    """Say every few seconds that the process ``name`` lives; return when SIGTERM or Ctrl-C came."""
     came: list[int] = []
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda number, _frame: came.append(number))
     touched_at = float("-inf")
     while not came:
         if time.monotonic() - touched_at >= _TOUCH_EVERY_SECONDS:
-            health.touch("web")
+            health.touch(name)
             touched_at = time.monotonic()
         time.sleep(_TICK_SECONDS)

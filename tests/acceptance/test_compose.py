@@ -1,4 +1,4 @@
-"""The worker in containers, by docker-compose.yml: fifty requests through three execute containers, one of which is killed.
+"""The worker in containers, by docker-compose.yml: fifty requests through three execute containers, one of which is killed; who looks on.
 
 The worker's image is made as a user makes it (`make image`), under a name of its own. Where no registry can be reached,
 its base is made of Debian packages: that is what this test's time is spent on, once a machine.
@@ -14,14 +14,18 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import prometheus
 import pytest
 import urllib3
 from docker.errors import APIError
+from docker.models.containers import Container
+from prometheus import Prometheus
 from world import SHA, TARGET, echo_module, until
 
 from offchainvm.compiler import engine
@@ -37,10 +41,13 @@ ROOT = Path(__file__).parents[2]
 IMAGE = "offchainvm-worker-test"
 OWN_REDIS, REGISTRYS_REDIS = "offchainvm-redis", "valkey/valkey:8"
 REPOSITORY = "https://github.com/tests/echo"
-SERVICES = {"redis", "bridge", "compile", "execute", "resolve", "monitor", "flower"}
+SCALE = {"redis": 1, "bridge": 1, "compile": 1, "execute": 3, "resolve": 1, "monitor": 1, "web": 1, "flower": 1, "prometheus": 1}
+SCRAPED = sum(SCALE.values()) - 3
+"""All but Redis, Flower and Prometheus itself."""
 REQUESTS, ROUNDS = 50, 30_000_000
 ANSWER_SECONDS = 150
 """Longer than the contract waits: a fleet that is slow to start is told apart from an answer that is lost."""
+WEB_TOKEN = "the token of the status page"
 
 
 @pytest.fixture(scope="module")
@@ -59,6 +66,21 @@ def images(builder_image: None) -> Iterator[dict[str, str]]:
         with suppress(APIError):  # somebody uses it
             client.images.remove(name)
     client.close()
+
+
+def with_our_prometheus(folder: Path) -> Path:
+    """What stands in for the image of its makers: this machine's own program, started as theirs is, with deploy's configuration."""
+    shutil.copytree(prometheus.DEPLOYED, folder / "deploy" / "prometheus")
+    program = {
+        "image": IMAGE,
+        "user": "nobody",
+        "entrypoint": ["/bin/prometheus", "--config.file=/etc/prometheus/prometheus.yml", "--storage.tsdb.path=/tmp/data"],
+        "volumes": [f"{prometheus.program()}:/bin/prometheus:ro"],
+        "tmpfs": ["/tmp"],  # noqa: S108 the container's
+        "healthcheck": {"disable": True},
+    }
+    (folder / "prometheus.json").write_text(json.dumps({"services": {"prometheus": program}}))
+    return folder / "prometheus.json"
 
 
 @contextmanager
@@ -107,37 +129,47 @@ class Compose:
         }
         (folder / "env").write_text("".join(f"{name}={value}\n" for name, value in settings.items()))
         (folder / "key").write_text(outside["keys"].function_call_keys[0].secret_text)
-        (folder / "key").chmod(0o444)  # its folder is ours alone; the container's user is another
+        (folder / "web_token").write_text(WEB_TOKEN)
+        for secret in ("key", "web_token"):
+            (folder / secret).chmod(0o444)  # its folder is ours alone; the container's user is another
         self._environment = {
             **{name: os.environ[name] for name in ("PATH", "DOCKER_HOST") if name in os.environ},
             **images,
             "HOME": str(folder),
             "ENV_FILE": str(folder / "env"),
             "OPERATOR_KEY_FILE": str(folder / "key"),
+            "WEB_TOKEN_FILE": str(folder / "web_token"),
             "DOCKER_GROUP": str(Path("/var/run/docker.sock").stat().st_gid),
         }
         self.project = f"offchainvm-test-{secrets.token_hex(4)}"
         self._folder = folder
+        self._more = with_our_prometheus(folder)
 
     def __call__(self, *words: str) -> str:
-        files = ("-f", str(ROOT / "docker-compose.yml"), "--project-directory", str(self._folder))
+        files = ("-f", str(ROOT / "docker-compose.yml"), "-f", str(self._more), "--project-directory", str(self._folder))
         command = ["docker-compose", "-p", self.project, *files, *words]
         done = subprocess.run(command, env=self._environment, cwd=self._folder, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
-    def containers(self) -> list[tuple[str, str]]:
-        """Service and status of each container of the project, stopped ones included."""
+    def containers(self) -> list[Container]:
+        """Every container of the project, stopped ones included."""
         client = engine.connect()
         found = client.containers.list(all=True, filters={"label": f"com.docker.compose.project={self.project}"})
         client.close()
-        return sorted((one.labels["com.docker.compose.service"], one.status) for one in found)
+        return list(found)
+
+    def states(self, name: Callable[[Container], str]) -> dict[tuple[str, str], int]:
+        """How many containers each service has in each state that ``name`` tells."""
+        return Counter((one.labels["com.docker.compose.service"], name(one)) for one in self.containers())
 
 
-@pytest.fixture
-def compose(tmp_path: Path, images: dict[str, str], outside: dict[str, Any]) -> Iterator[Compose]:
-    project = Compose(tmp_path, images, outside)
+@pytest.fixture(scope="module")
+def compose(tmp_path_factory: pytest.TempPathFactory, images: dict[str, str], outside: dict[str, Any]) -> Iterator[Compose]:
+    """Everything is up but Grafana, which nobody can make without a registry."""
+    project = Compose(tmp_path_factory.mktemp("compose"), images, outside)
     try:
+        project("--profile", "monitor", "--profile", "web", "--profile", "observe", "up", "-d", "--scale", "execute=3", *SCALE)
         yield project
     finally:
         project("down", "--volumes", "--timeout", "20")
@@ -159,7 +191,6 @@ def test_fifty_requests_are_answered_once_each_by_three_that_execute_though_one_
     http = urllib3.PoolManager(retries=False)
     module = f"{outside['coordinator_url']}/control/wasm/{source_key(REPOSITORY, SHA, TARGET)}"
     assert http.request("PUT", module, body=echo_module(rounds=ROUNDS)).status < 300
-    compose("--profile", "monitor", "up", "-d", "--scale", "execute=3")
     client = DevnetClient(outside["url"], outside["keys"])
     try:
         requests = [client.request_execution(REPOSITORY, SHA, TARGET, f"words {number}", Limits()) for number in range(REQUESTS)]
@@ -174,9 +205,46 @@ def test_fifty_requests_are_answered_once_each_by_three_that_execute_though_one_
         client.close()
     assert [result.value for result in results] == [f"words {number}" for number in range(REQUESTS)]
     assert len({result.resolved_by for result in results}) == REQUESTS
-    expected = [(name, "running") for name in sorted(SERVICES) for _ in range(3 if name == "execute" else 1)]
-    until(lambda: compose.containers() == expected, f"every service to run, not {compose.containers()}")
-    assert outside["keys"].function_call_keys[0].secret_text not in compose("logs")
+    running = {(name, "running"): count for name, count in SCALE.items()}
+    until(lambda: compose.states(lambda one: one.status) == running, "every service to run again")
+    logs = compose("logs")
+    assert [secret for secret in (outside["keys"].function_call_keys[0].secret_text, outside["token"], WEB_TOKEN) if secret in logs] == []
+
+
+def test_every_container_of_ours_is_confined(compose: Compose) -> None:
+    ours = [one for one in compose.containers() if one.labels["com.docker.compose.service"] not in {"redis", "prometheus"}]
+    for one in ours:
+        limits = one.attrs["HostConfig"]
+        assert (limits["ReadonlyRootfs"], limits["CapDrop"], limits["SecurityOpt"]) == (True, ["ALL"], ["no-new-privileges:true"]), one.name
+        assert one.attrs["Config"]["User"] == "offchainvm"
+    holders = [one.labels["com.docker.compose.service"] for one in ours if "docker.sock" in str(one.attrs["Mounts"])]
+    assert holders == ["compile"]
+
+
+def test_the_status_page_is_published_on_loopback_for_who_has_the_token(compose: Compose) -> None:
+    [page] = [one for one in compose.containers() if one.labels["com.docker.compose.service"] == "web"]
+    [address] = page.attrs["NetworkSettings"]["Ports"]["8585/tcp"]
+    assert address["HostIp"] == "127.0.0.1"
+    url = f"http://127.0.0.1:{address['HostPort']}/fleet"
+    assert urllib3.request("GET", url, redirect=False).headers["Location"] == "/login"
+    shown = urllib3.request("GET", url, headers={"Authorization": f"Bearer {WEB_TOKEN}"}).data.decode()
+    assert (shown.count("execute@") >= 3, "web@" in shown) == (True, True), "one that was killed is shown as gone"
+
+
+def test_prometheus_finds_every_container_also_of_a_scaled_service_and_evaluates_every_rule(compose: Compose) -> None:
+    one = Prometheus("http://127.0.0.1:9090")
+    until(lambda: list(one.targets().values()) == ["up"] * SCRAPED, f"{SCRAPED} targets to be up, not {one.targets()}")
+    until(lambda: {rule["health"] for rule in one.rules().values()} == {"ok"}, "every rule to be evaluated")
+    assert one.query("offchainvm_jobs_settled_total")
+
+
+def test_every_container_with_a_health_check_is_healthy(compose: Compose) -> None:
+    def health(one: Container) -> str:
+        return str(one.attrs["State"].get("Health", {}).get("Status", "none"))
+
+    unchecked = {"flower", "prometheus"}
+    expected = {(name, "none" if name in unchecked else "healthy"): count for name, count in SCALE.items()}
+    until(lambda: compose.states(health) == expected, "every container to be healthy")
 
 
 def test_the_image_takes_a_role_a_command_or_a_program_and_says_what_it_does_not_know(images: dict[str, str]) -> None:
@@ -189,6 +257,8 @@ def test_the_image_takes_a_role_a_command_or_a_program_and_says_what_it_does_not
     assert (code, "the resolve worker cannot start" in told) == (2, True), told
     code, told = run("bridge")
     assert (code, "API_BASE_URL: is missing" in told) == (2, True), told
+    code, told = run()
+    assert (code, "no queue can be served here" in told) == (2, True), told
     assert run("celery", "--version")[0] == 0
     code, told = run("executor")
     assert (code, "No such command" in told) == (2, True), told

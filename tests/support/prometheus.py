@@ -55,22 +55,27 @@ class Prometheus:
         return {rule["name"]: rule for group in self.ask("rules")["groups"] for rule in group["rules"]}
 
 
+def program() -> str:
+    """Where it is installed."""
+    found = shutil.which("prometheus")
+    if found is None:
+        assert not os.environ.get("CI"), "CI must have prometheus (.ci/run installs it)"
+        pytest.skip("prometheus is not installed: apt-get install prometheus")
+    return found
+
+
 @contextmanager
 def running(folder: Path, targets: Sequence[str]) -> Iterator[Prometheus]:
     """A Prometheus that scrapes ``targets`` (HOST:PORT) and evaluates each second."""
-    program = shutil.which("prometheus")
-    if program is None:
-        assert not os.environ.get("CI"), "CI must have prometheus (.ci/run installs it)"
-        pytest.skip("prometheus is not installed: apt-get install prometheus")
+    command = [program(), "--config.file=prometheus.yml", "--storage.tsdb.path=data"]
     head, found, _ = (DEPLOYED / "prometheus.yml").read_text().partition("scrape_configs:")
     assert found
     jobs = [{"job_name": "offchainvm", "static_configs": [{"targets": list(targets)}]}]
     (folder / "prometheus.yml").write_text(f"{head.replace('15s', '1s')}scrape_configs: {json.dumps(jobs)}\n")  # JSON is YAML
     shutil.copy(DEPLOYED / "rules.yml", folder)
     address = f"127.0.0.1:{free_port()}"
-    options = ("--config.file=prometheus.yml", "--storage.tsdb.path=data", f"--web.listen-address={address}")
     with (folder / "prometheus.log").open("wb") as log:
-        process = subprocess.Popen(bound_command([program, *options]), cwd=folder, stdout=log, stderr=log)
+        process = subprocess.Popen(bound_command([*command, f"--web.listen-address={address}"]), cwd=folder, stdout=log, stderr=log)
     try:
         one = Prometheus(f"http://{address}")
         until(lambda: one.ready() or process.poll() is not None, "Prometheus to be ready", seconds=START_SECONDS)

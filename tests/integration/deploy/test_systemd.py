@@ -14,7 +14,8 @@ import pytest
 ROOT = Path(__file__).parents[3]
 UNITS = ROOT / "deploy" / "systemd"
 INSTALLED = "/opt/offchainvm/.venv/bin"
-NAMES = ("offchainvm-bridge", "offchainvm-monitor", "offchainvm-worker@compile", "offchainvm-worker@execute", "offchainvm-worker@resolve")
+WORKERS = ("offchainvm-worker@compile", "offchainvm-worker@execute", "offchainvm-worker@resolve")
+NAMES = ("offchainvm-bridge", "offchainvm-monitor", *WORKERS, "offchainvm-web")
 KEY, TOKEN, SOCKET = "operator_private_key", "api_auth_token", "SupplementaryGroups=docker"
 
 
@@ -40,6 +41,14 @@ def test_systemd_finds_nothing_wrong(units: Path) -> None:
     assert (found.returncode, found.stdout, found.stderr) == (0, "", "")
 
 
+def test_systemd_takes_what_the_page_says_of_a_token_for_the_status_page(units: Path) -> None:
+    [given] = re.findall(r"```ini\n(.*?)```", (ROOT / "docs" / "deploy.md").read_text(), re.DOTALL)
+    (units / "offchainvm-web.service.d").mkdir()
+    (units / "offchainvm-web.service.d" / "override.conf").write_text(given)
+    found = analyze(units, "verify", "offchainvm-web.service")
+    assert (found.returncode, found.stdout, found.stderr) == (0, "", "")
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_each_unit_is_as_confined_as_the_page_says(units: Path, name: str) -> None:
     told = analyze(units, "security", "--offline=yes", "--no-pager", f"{name}.service").stdout
@@ -50,7 +59,7 @@ def test_each_unit_is_as_confined_as_the_page_says(units: Path, name: str) -> No
 
 @pytest.mark.parametrize(
     ("name", "held"),
-    [(NAMES[0], {TOKEN}), (NAMES[1], {TOKEN}), (NAMES[2], {TOKEN, SOCKET}), (NAMES[3], {TOKEN}), (NAMES[4], {KEY})],
+    [(NAMES[0], {TOKEN}), (NAMES[1], {TOKEN}), (NAMES[2], {TOKEN, SOCKET}), (NAMES[3], {TOKEN}), (NAMES[4], {KEY}), (NAMES[5], set())],
 )
 def test_each_unit_holds_the_secrets_and_rights_of_its_role_alone(name: str, held: set[str]) -> None:
     template = re.sub(r"@\w+", "@", name)

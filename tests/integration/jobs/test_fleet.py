@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import threading
 import time
 from typing import Any
 
@@ -75,7 +74,7 @@ def test_the_table_says_who_is_gone_and_json_says_all(house: Any, capsys: pytest
 
 def test_a_heartbeat_outlives_an_absence_of_redis_and_leaves_at_the_end(house: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fleet, "BEAT_SECONDS", 0.01)
-    registry, stop, tries = Registry(house.redis), threading.Event(), list[int]()
+    registry, tries = Registry(house.redis), list[int]()
     beat = registry.beat
 
     def away_at_first(member: Member, *, well: bool) -> None:
@@ -85,11 +84,10 @@ def test_a_heartbeat_outlives_an_absence_of_redis_and_leaves_at_the_end(house: A
         beat(member, well=well)
 
     monkeypatch.setattr(registry, "beat", away_at_first)
-    thread = Heartbeat(registry, EXECUTE, well=lambda: True).start(stop)
+    heartbeat = Heartbeat(registry, EXECUTE, well=lambda: True).start()
     deadline = time.monotonic() + 30
     while not registry.alive("execute"):
         assert time.monotonic() < deadline
         time.sleep(0.005)
-    stop.set()
-    thread.join(10)
+    heartbeat.stop()
     assert registry.sightings() == []

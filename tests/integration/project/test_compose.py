@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[3]
-PROFILES = ("--profile", "monitor", "--profile", "observe")
+PROFILES = ("--profile", "monitor", "--profile", "web", "--profile", "observe")
 
 
 def compose_command() -> list[str]:
@@ -31,4 +31,15 @@ def test_compose_takes_the_file(files: tuple[str, ...], tmp_path: Path) -> None:
     command = [*compose_command(), *named, "--project-directory", str(tmp_path), *PROFILES, "config", "--services"]
     shown = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert shown.returncode == 0, shown.stderr
-    assert set(shown.stdout.split()) == {"redis", "bridge", "compile", "execute", "resolve", "flower", "monitor", "prometheus", "grafana"}
+    assert set(shown.stdout.split()) == {
+        "redis",
+        "bridge",
+        "compile",
+        "execute",
+        "resolve",
+        "flower",
+        "monitor",
+        "web",
+        "prometheus",
+        "grafana",
+    }

@@ -9,9 +9,13 @@ import sys
 from pathlib import Path
 
 import pytest
+import systemd
 import urllib3
+from world import until
 
 from offchainvm.devnet.embedded_redis import EmbeddedRedis, free_port
+from offchainvm.fleet import Registry
+from offchainvm.jobs.connection import connect
 
 TOKEN = "correct horse battery staple"
 
@@ -23,11 +27,13 @@ def command(folder: Path, *words: str, **settings: str) -> subprocess.Popen[str]
     return subprocess.Popen(arguments, env=environment, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
-def test_it_serves_tells_its_health_keeps_its_token_and_ends_at_a_signal(redis_server: EmbeddedRedis, tmp_path: Path) -> None:
+def test_it_serves_tells_its_health_is_registered_keeps_its_token_and_ends_at_a_signal(redis_server: EmbeddedRedis, tmp_path: Path) -> None:
     (tmp_path / "token").write_text(f"{TOKEN}\n")
     port, health = free_port(), free_port()
-    settings = {"REDIS_URL": redis_server.url, "WEB_TOKEN_FILE": str(tmp_path / "token"), "METRICS_PORT": str(health)}
-    with command(tmp_path, "--host", "0.0.0.0", "--port", str(port), **settings) as process:  # noqa: S104 a token guards it
+    settings = {"REDIS_URL": redis_server.url, "WEB_TOKEN_FILE": str(tmp_path / "token"), "METRICS_PORT": str(health), "WORKER_ID": "page"}
+    everywhere = ("--host", "0.0.0.0", "--port", str(port))  # noqa: S104 a token guards it
+    registry = Registry(connect(redis_server.url))
+    with systemd.manager() as manager, command(tmp_path, *everywhere, **settings, NOTIFY_SOCKET=manager.socket_path) as process:
         assert process.stdout is not None
         assert f":{port}/" in process.stdout.readline()
         assert urllib3.request("GET", f"http://127.0.0.1:{port}/", redirect=False).status == 303
@@ -36,9 +42,12 @@ def test_it_serves_tells_its_health_keeps_its_token_and_ends_at_a_signal(redis_s
         for probe in ("live", "ready"):
             assert urllib3.request("GET", f"http://127.0.0.1:{health}/health/{probe}").status == 200
         assert TOKEN not in Path(f"/proc/{process.pid}/environ").read_text()
+        until(lambda: [one.member.id for one in registry.alive("web")] == ["web@page"], "the page to be registered")
         process.send_signal(signal.SIGTERM)
         out, err = process.communicate(timeout=20)
+        assert (manager.heard()[0], manager.heard()[-1]) == ("READY=1", "STOPPING=1")
     assert (process.returncode, TOKEN in out + err) == (0, False)
+    assert registry.sightings() == []
 
 
 @pytest.mark.parametrize(

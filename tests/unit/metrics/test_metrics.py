@@ -48,7 +48,7 @@ def test_a_label_that_is_missing_is_a_mistake_of_the_caller() -> None:
 def test_the_table_knows_every_stage_verdict_and_role() -> None:
     assert {stage.value for stage in Stage} == set(metrics.STAGES)
     assert {verdict.value for verdict in Verdict} == set(metrics.VERDICTS)
-    assert {role.value for role in Role} - {"dashboard", "web"} == set(metrics.ROLES)
+    assert {role.value for role in Role} - {"dashboard"} == set(metrics.ROLES)
 
 
 def test_names_and_units_follow_the_conventions_of_prometheus() -> None:
