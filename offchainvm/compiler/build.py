@@ -100,6 +100,7 @@ class SandboxBuilder(Builder):
             image=self._image,
             owner=self._owner,
             runtime=self._runtime,
+            own_kernel=engine.has_own_kernel(client, self._runtime),
             timeout_seconds=limits.timeout_seconds,
             volumes_mb={"conf": 8, "net": 8, "src": limits.source_mb, "cargo": limits.dependencies_mb, "out": 64, "build": limits.disk_mb},
             log_bytes=limits.log_bytes,

@@ -56,6 +56,14 @@ def check_runtime(client: DockerClient, runtime: str) -> str:
     return runtime or str(info["DefaultRuntime"])
 
 
+def has_own_kernel(client: DockerClient, runtime: str) -> bool:
+    """Whether ``runtime`` is gVisor's runsc, by whatever name: its kernel counts processes for itself."""
+    if not runtime:
+        return False
+    with translated():
+        return "runsc" in f"{runtime} {client.info()['Runtimes'].get(runtime)}"
+
+
 def check_network(client: DockerClient, network: str) -> str:
     """``network``, which the networked phases of builds can join without being on the host's own.
 

@@ -45,6 +45,8 @@ UID = 10001
 FOLDERS = {"conf": "/conf", "net": "/net", "src": "/src", "cargo": "/cargo", "out": "/out", "build": "/build"}
 _GRACE_SECONDS = 60
 _FOLLOWED_LINES = 20_000
+# gVisor takes some 8 threads of the host for each process in it, and 70 for itself: its own kernel's limit must bite first.
+_THREADS_OF_GVISOR = 16
 _KILLED = 137
 # Bits of Go's os.FileMode that say: not a regular file.
 _NOT_REGULAR = (1 << 31) | (1 << 27) | (1 << 26) | (1 << 25) | (1 << 24) | (1 << 21) | (1 << 19)
@@ -113,11 +115,12 @@ class Sandbox:
         volumes_mb: Mapping[str, int],
         log_bytes: int,
         cancellation: Cancellation | None = None,
+        own_kernel: bool = False,
     ) -> None:
         self._client = client
         self._build_id = build_id
         self._image = image
-        self._runtime = runtime
+        self._runtime, self._own_kernel = runtime, own_kernel
         self._volumes_mb = dict(volumes_mb)
         self._log_bytes = log_bytes
         self._cancellation = cancellation or Cancellation()
@@ -244,7 +247,8 @@ class Sandbox:
         if phase.mirror_folder:
             mounts.append(Mount("/mirror", phase.mirror_folder, type="bind", read_only=True))
         # The holder runs a `sleep` of ours alone: it needs no stronger runtime, and costs less without.
-        options = container_options(phase, log_bytes=self._log_bytes, runtime=self._runtime if phase.script else "")
+        runtime, own_kernel = (self._runtime, self._own_kernel) if phase.script else ("", False)
+        options = container_options(phase, log_bytes=self._log_bytes, runtime=runtime, own_kernel=own_kernel)
         return self._client.containers.create(
             self._image, command, name=f"offchainvm-{self._build_id}-{phase.name}", labels=self.labels, mounts=mounts, **options
         )
@@ -271,8 +275,8 @@ def volume_options(size_mb: int) -> dict[str, str]:
     return {"type": "tmpfs", "device": "tmpfs", "o": f"size={size_mb}m,nr_inodes={inodes},uid={UID},gid={UID},mode=0755,nosuid,nodev"}
 
 
-def container_options(phase: Phase, *, log_bytes: int, runtime: str = "") -> dict[str, Any]:
-    """Every flag of a build container, each with its reason."""
+def container_options(phase: Phase, *, log_bytes: int, runtime: str = "", own_kernel: bool = False) -> dict[str, Any]:
+    """Every flag of a build container, each with its reason; ``own_kernel``: gVisor's, which counts processes for itself."""
     return {
         "user": f"{UID}:{UID}",  # no root, not even without capabilities
         "cap_drop": ["ALL"],
@@ -286,13 +290,15 @@ def container_options(phase: Phase, *, log_bytes: int, runtime: str = "") -> dic
         "mem_limit": phase.memory_mb * 2**20,
         "memswap_limit": phase.memory_mb * 2**20,  # the same number: no swap
         "nano_cpus": int(phase.cpus * 1e9),
-        "pids_limit": phase.processes,  # a fork bomb fails inside
+        "pids_limit": phase.processes * (_THREADS_OF_GVISOR if own_kernel else 1),  # a fork bomb fails inside
         "ulimits": [
             Ulimit(name="nofile", soft=1024, hard=1024),
             Ulimit(name="core", soft=0, hard=0),
             # The first is a signal by a name of its own, the second cannot be ignored.
             Ulimit(name="cpu", soft=phase.processor_seconds, hard=phase.processor_seconds + 1),
             Ulimit(name="fsize", soft=4 * 2**30, hard=4 * 2**30),
+            # Per user and kernel: where builds share a kernel, they would share this limit too.
+            *([Ulimit(name="nproc", soft=phase.processes, hard=phase.processes)] if own_kernel else []),
         ],
         "tmpfs": {"/tmp": f"size={phase.tmp_mb}m,nr_inodes=65536,mode=1777,nosuid,nodev,noexec"},  # noqa: S108
         "log_config": LogConfig(type=LogConfig.types.JSON, config={"max-size": str(log_bytes), "max-file": "1"}),

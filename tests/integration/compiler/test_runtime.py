@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,8 @@ import pytest
 from offchainvm.compiler import engine
 from offchainvm.compiler.base import BuiltModule
 from offchainvm.compiler.build import SandboxBuilder
-from offchainvm.errors import Unavailable
+from offchainvm.compiler.limits import BuildLimits
+from offchainvm.errors import BuildError, Unavailable
 from offchainvm.settings import load_only
 
 if TYPE_CHECKING:
@@ -24,8 +26,14 @@ ASKS_THE_KERNEL = """
 fn main() {
     let kernel = std::fs::read_to_string("/proc/version").unwrap();
     assert!(!kernel.contains("RELEASE"), "runs on the host's kernel: {kernel}");
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    assert!(status.contains("CapEff:\t0000000000000000") && status.contains("Uid:\t10001"), "has rights: {status}");
+    assert!(std::net::TcpStream::connect("192.0.2.1:443").is_err(), "has a route");
+    for path in ["/src/x", "/cargo/x", "/usr/x"] { assert!(std::fs::write(path, "x").is_err(), "wrote {path}"); }
 }
 """
+FORKS = 'fn main() { let mut all = vec![]; loop { all.push(std::process::Command::new("sleep").arg("3").spawn().unwrap()); } }'
+LIMITS = BuildLimits(timeout_seconds=90, memory_mb=512, disk_mb=128, source_mb=16, dependencies_mb=64)
 
 
 @pytest.fixture
@@ -51,11 +59,23 @@ def test_a_runtime_that_the_engine_does_not_know_is_named_with_its_setting(
     assert engine.check_runtime(client, "") == client.info()["DefaultRuntime"]
 
 
-@pytest.mark.parametrize("runtime", [STRONGER])
-def test_a_stronger_runtime_builds_on_a_kernel_of_its_own(
-    client: DockerClient, build: Callable[..., BuiltModule], publish: Callable[..., str]
-) -> None:
+@pytest.fixture
+def stronger(client: DockerClient) -> None:
     if STRONGER not in client.info()["Runtimes"]:
         pytest.skip("the engine does not know it: see deploy/setup/register-runsc")
 
+
+@pytest.mark.usefixtures("stronger")
+@pytest.mark.parametrize("runtime", [STRONGER])
+def test_a_stronger_runtime_builds_on_a_kernel_of_its_own(build: Callable[..., BuiltModule], publish: Callable[..., str]) -> None:
     assert build(publish({"build.rs": ASKS_THE_KERNEL.replace("RELEASE", platform.release())})).size > 0
+
+
+@pytest.mark.usefixtures("stronger")
+@pytest.mark.parametrize("runtime", [STRONGER])
+def test_a_fork_bomb_in_a_stronger_runtime_meets_the_limit_of_processes(
+    build: Callable[..., BuiltModule], publish: Callable[..., str]
+) -> None:
+    """And not that of gVisor's own threads, of which it takes several for each process."""
+    with pytest.raises(BuildError, match=r"too_many_processes: .* 64 processes"):
+        build(publish({"build.rs": FORKS}), limits=replace(LIMITS, processes=64))

@@ -49,6 +49,15 @@ def test_network_and_runtime_are_granted_by_name() -> None:
     assert (options["network_mode"], options["runtime"]) == ("filtered", "runsc")
 
 
+def test_a_kernel_of_its_own_counts_processes_for_itself() -> None:
+    limits = {limit.name for limit in container_options(PHASE, log_bytes=1)["ulimits"]}
+    options = container_options(PHASE, log_bytes=1, runtime="runsc", own_kernel=True)
+
+    assert "nproc" not in limits
+    assert [limit.hard for limit in options["ulimits"] if limit.name == "nproc"] == [64]
+    assert options["pids_limit"] >= 8 * 64 + 70
+
+
 def test_a_volume_has_a_quota_of_bytes_and_of_inodes() -> None:
     assert "size=100m,nr_inodes=25600," in volume_options(100)["o"]
     assert "nr_inodes=4096," in volume_options(1)["o"]
