@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shlex
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -25,7 +29,7 @@ def test_the_guides_program_adds_up(build: Callable[..., BuiltModule], publish: 
     section = PAGE.partition(f"\n### {heading}\n")[2].partition("\n##")[0]
     (manifest,), (program,) = (re.findall(rf"```{language}\n(.*?)```", section, re.DOTALL) for language in ("toml", "rust"))
     commit_sha = publish({"Cargo.toml": manifest, file: program}, without=("Cargo.lock", *({"src/lib.rs"} - {file})))
-    module = tmp_path / "add-up.wasm"
+    module = tmp_path / "my.wasm"
     module.write_bytes(build(commit_sha, target=target).wasm)
 
     with Supervisor(cache_folder=tmp_path / "native", cache_max_bytes=64 * MIB) as engine:
@@ -38,3 +42,10 @@ def test_the_guides_program_adds_up(build: Callable[..., BuiltModule], publish: 
     ]
     assert results[2].exit_code == (1 if heading == "A command" else -1)
     assert (b"no list of numbers" in results[2].stderr) is (heading == "A command")
+
+    # The line by which the guide tries it.
+    (line,) = re.findall(r"^offchainvm (run my\.wasm .*)$", PAGE, re.MULTILINE)
+    environment = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [sys.executable, "-m", "offchainvm", *shlex.split(line)]
+    tried = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert (tried.returncode, tried.stdout.rstrip().endswith("\n6")) == (0, True), tried.stderr

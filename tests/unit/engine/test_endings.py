@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import signal
+import time
 
 import pytest
+import wasmtime
 
+from offchainvm.engine import child, guest, wasmtime_engine
 from offchainvm.engine.limits import CompileLimits, Limits
 from offchainvm.engine.process import Ending
+from offchainvm.engine.protocol import decode
 from offchainvm.engine.reply import result_of
 from offchainvm.engine.supervisor import _compiled
 from offchainvm.errors import ExecutionError, Status
@@ -48,3 +52,37 @@ def test_a_compiler_that_gave_no_answer(seen: Ending, status: Status) -> None:
 def test_a_guest_that_gave_no_answer_keeps_its_last_count(seen: Ending, status: Status) -> None:
     result = result_of(seen, LIMITS)
     assert (result.status, result.instructions_used, result.instructions_exact) == (status, 70, False)
+
+
+def test_a_host_function_that_fails_is_the_workers_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    wat = """(module (import "wasi_snapshot_preview1" "sched_yield" (func $yield (result i32)))
+      (func (export "_start") (drop (call $yield))))"""
+    program = wasmtime_engine.load_ours(bytes(wasmtime.wat2wasm(wat)), "injected")
+    monkeypatch.setattr(guest.Wasi, "function", lambda _self, _name: lambda _arguments: 1 // 0)
+    job = guest.Job("_start", False, ("sched_yield",), 0, b"", {}, LIMITS, "injected")
+    outcome = guest.Guest(wasmtime_engine, program, job, time.monotonic(), lambda *_: None).run()
+    assert (outcome.status, outcome.message) == (Status.INTERNAL_ERROR, "A host function failed (ZeroDivisionError).")
+
+
+@pytest.mark.parametrize(
+    ("kind", "error", "status"),
+    [
+        ("run", ValueError("untold"), Status.INTERNAL_ERROR),
+        ("run", MemoryError(), Status.INTERNAL_ERROR),
+        ("compile", MemoryError(), Status.COMPILE_RESOURCE_LIMIT),
+        ("compile", ExecutionError(Status.LINK_ERROR, "what is missing"), Status.LINK_ERROR),
+    ],
+)
+def test_what_breaks_a_childs_own_work_is_told_without_its_text(
+    monkeypatch: pytest.MonkeyPatch, kind: str, error: Exception, status: Status
+) -> None:
+    def broken(*_: object) -> bytes:
+        raise error
+
+    monkeypatch.setattr(child, f"_{kind}", broken)
+    frame = child._frame(None, {"kind": kind}, [], lambda *_: None, None)  # type: ignore[arg-type]
+    taken = iter(frame)
+    head, _ = decode(lambda count: bytes(next(taken) for _ in range(count)), max_bytes=0)
+    assert head["status"] == status.value
+    assert head["message"]
+    assert "untold" not in head["message"]

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from offchainvm.cli.run import EXIT_CODES
 from offchainvm.engine.limits import KIB, MIB, CompileLimits, Limits, ModuleLimits
 from offchainvm.engine.meter import STACK_BYTES
 from offchainvm.engine.wasmtime_engine import WASM_STACK_BYTES
@@ -62,3 +63,12 @@ def test_the_outputs_that_fit_are_the_longest_that_fit_with_the_largest_metrics(
     sizes = [resume_bytes(ExecutionResponse(success=True, return_value=bytes([byte]) * size, resources_used=used))
              for size in (int(longest), int(longest) + 1)]  # fmt: skip
     assert sizes[0] <= YIELD_PAYLOAD_LIMIT_BYTES < sizes[1]
+
+
+def test_the_exit_codes_are_those_of_the_command() -> None:
+    section = PAGE.partition("\n## Try it before the chain does\n")[2]
+    told = dict(re.findall(r"^\| (\d+) \| (.*) \|$", section, re.MULTILINE))
+    assert told.pop("2").startswith("none")
+    assert {name: int(code) for code, cell in told.items() for name in re.findall(r"`(\w+)`", cell)} == {
+        status.value: code for status, code in EXIT_CODES.items()
+    }
