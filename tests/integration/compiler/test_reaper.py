@@ -15,6 +15,8 @@ from build_worker import BuildWorker
 from offchainvm.cli import main
 from offchainvm.compiler import reaper, sandbox
 from offchainvm.compiler.build import SandboxBuilder
+from offchainvm.settings import Role, load
+from offchainvm.tasks import compile as tasks
 
 if TYPE_CHECKING:
     from docker.client import DockerClient
@@ -88,6 +90,24 @@ def test_the_thread_outlives_an_engine_that_is_away(
         assert [thread.name for thread in reaper.threading.enumerate()].count("reaper") == 1
         monkeypatch.setenv("DOCKER_HOST", host)
         wait_until(lambda: name not in [volume.name for volume in client.volumes.list()])
+    finally:
+        periodic.stop()
+
+
+def test_a_compile_worker_reaps_as_long_as_it_lives(
+    client: DockerClient, plant: Plant, ended: str, state_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Planted after it has cleared away, at its start, what was there."""
+    periodic = reaper.Reaper(every_seconds=0.1)
+    monkeypatch.setattr(tasks, "_reaper", periodic)
+    monkeypatch.setattr(tasks.health, "add_check", lambda *_: None)
+    at_start = plant(process=ended)
+    environ = {"API_BASE_URL": "http://127.0.0.1:1", "API_AUTH_TOKEN": "token", "STATE_DIR": str(state_dir)}
+    try:
+        tasks.prepare(None, load([Role.COMPILE], environ=environ))
+        assert at_start not in [volume.name for volume in client.volumes.list()]
+        later = plant(process=ended)
+        wait_until(lambda: later not in [volume.name for volume in client.volumes.list()])
     finally:
         periodic.stop()
 

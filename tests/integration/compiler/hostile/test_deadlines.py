@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 FAR = 3600
 LIMITS = replace(SMALL, timeout_seconds=FAR, idle_seconds=FAR)
 SLEEPS = "fn main() { loop { std::thread::sleep(std::time::Duration::from_secs(1)) } }"
+IGNORES_SIGNALS = (
+    'fn main() { std::process::Command::new("sh").args(["-c", "trap \'\' TERM INT HUP; while :; do sleep 1; done"]).status().unwrap(); }'
+)
 # First a child that is deaf to the signal of the soft limit, then the script itself.
 COMPUTES = """
 use std::os::unix::process::ExitStatusExt;
@@ -54,7 +57,7 @@ def others_are_far(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("others_are_far")
 def test_the_workers_own_deadline_ends_a_build(build: Build, publish: Publish) -> None:
     with pytest.raises(BuildError, match=r"timeout: .* within 8 s; it was compiling"):
-        build(publish({"build.rs": SLEEPS}), limits=replace(LIMITS, timeout_seconds=8))
+        build(publish({"build.rs": IGNORES_SIGNALS}), limits=replace(LIMITS, timeout_seconds=8))
 
 
 def test_the_timeout_in_the_container_ends_the_build_of_a_frozen_worker(frozen: Callable[..., BuildWorker]) -> None:
