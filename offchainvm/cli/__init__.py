@@ -24,7 +24,7 @@ COMMANDS = {
     "run": "Run one module here, as an execute worker would, and report what it used.",
     "build": "Build a repository at a commit once, in the sandbox, with live phases and log.",
     "verify": "Build a module again from its provenance, and compare the bytes.",
-    "jobs": "Find jobs, show one with its stages, retry or cancel one.",
+    "jobs": "Find jobs, show one with its stages, retry, cancel or replay one.",
     "workers": "Show every process of the fleet: what it does, when it was last seen, what a vanished one held.",
     "pause": "Let no new work in, on the whole fleet or one bridge; jobs that are here go on.",
     "drain": "Let no new work in, and say when nothing is left.",

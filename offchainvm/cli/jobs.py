@@ -50,7 +50,7 @@ def outbox() -> Outbox:
 
 @jobs.callback()
 def default(context: typer.Context) -> None:
-    """Find jobs, show one with its stages, retry or cancel one."""
+    """Find jobs, show one with its stages, retry, cancel or replay one."""
     if context.invoked_subcommand is None:
         list_jobs(identifier=None, state=None, limit=20, as_json=False)
 
