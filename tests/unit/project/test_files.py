@@ -27,6 +27,13 @@ def test_the_key_is_in_the_resolve_worker_alone() -> None:
         assert "secrets" not in service(name)
 
 
+@pytest.mark.parametrize(("name", "secrets"), [("flower", []), ("web", ["web_token"])])
+def test_a_page_has_no_secret_but_its_own(name: str, secrets: list[str]) -> None:
+    assert "env_file: []" in service(name)
+    assert re.findall(r"secrets: \[(.*)\]", service(name)) == secrets
+    assert "127.0.0.1" in service(name)
+
+
 @pytest.mark.parametrize("name", ["bridge", "compile", "execute"])
 def test_a_key_left_in_the_env_file_is_blanked_where_it_has_no_use(name: str) -> None:
     assert 'OPERATOR_PRIVATE_KEY: ""' in service(name) or "*with-token" in service(name)
