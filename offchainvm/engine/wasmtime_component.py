@@ -110,7 +110,7 @@ class _Stream:
 
 
 class _Command:
-    """One command in its store. Its memory is taken to be what the whole process grew by, since a component shows none."""
+    """One command in its store. Its memory is taken to be what the process grew by, up to the limit, since a component shows none."""
 
     def __init__(self, program: component.Component, job: Job, started: float, report: Callable[[int, int], None]) -> None:
         self._program, self._limits, self._started, self._report = program, job.limits, started, report
@@ -148,7 +148,7 @@ class _Command:
 
     @property
     def _grown(self) -> int:
-        return _resident_bytes() - self._resident_before
+        return min(_resident_bytes() - self._resident_before, self._limits.memory_bytes)
 
     def _on_slice(self) -> None:
         self._report(self._instructions, self._grown)

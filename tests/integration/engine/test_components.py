@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import wasmtime
@@ -47,9 +48,9 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Exec
     path = folder / "component.wasm"
     with Supervisor(cache_folder=folder / "native", cache_max_bytes=64 * MIB) as supervisor:
 
-        def call(wasm: bytes, input: bytes = b"", *, wall_seconds: float = 5, instructions: int = 10**8, **more: int) -> ExecutionResult:
+        def call(wasm: bytes, input: bytes = b"", **limited: Any) -> ExecutionResult:
             path.write_bytes(wasm)
-            limits = Limits(instructions=instructions, memory_bytes=16 * MIB, wall_seconds=wall_seconds, **more)
+            limits = Limits(**{"instructions": 10**8, "memory_bytes": 16 * MIB, "wall_seconds": 5, **limited})
             return supervisor.execute(path, ExecutionRequest(input, limits, {"NEAR_REQUEST_ID": "7"}))
 
         yield call
@@ -87,6 +88,12 @@ def test_every_end_of_a_component_has_its_status(run, wasm, status):
     assert bool(result.message) is (status is not Status.OK)
     if status is Status.OUT_OF_FUEL:
         assert (result.instructions_used, result.instructions_exact) == (10**8, True)
+
+
+def test_a_components_memory_is_never_told_to_be_more_than_its_limit(run):
+    touched = command("(memory.fill (i32.const 0) (i32.const 1) (i32.const 8388608)) (i32.const 0)", more="(memory 128)")
+    assert 8 * MIB < run(touched).peak_memory_bytes <= 16 * MIB
+    assert run(touched, memory_bytes=8 * MIB).peak_memory_bytes == 8 * MIB
 
 
 def test_a_trap_of_a_component_has_its_code(run):
