@@ -59,7 +59,10 @@ class _Watch:
     """Until it is final; from ``aboard`` on, since its nonce was seen used."""
     aboard: bool = False
     sent_again_at: float | None = None
-    absent_since: float | None = None
+    unseen_since: float | None = None
+    """Since when no node said that it has seen it, silent nodes included."""
+    absent: bool = False
+    """The last statement of a node was that it has not seen it."""
     evidence: Evidence | None = None
 
     def send_at(self, flight: Transaction) -> float:
@@ -242,7 +245,7 @@ class Settler:
     def _refund_due(self, flight: Transaction) -> bool:
         """Whether its key has another transaction that a block may hold: when that is final, allowance may come back."""
         others = [other for other in self._flights if other.public_key == flight.public_key and other.hash != flight.hash]
-        return any(self._watches[other.hash].absent_since is None for other in others)
+        return not all(self._watches[other.hash].absent for other in others)
 
     def _act_alone(self, flight: Transaction, watch: _Watch, finding: _Finding) -> None:
         """Act, so that one transaction about which nothing can be done keeps no other from its turn."""
@@ -262,26 +265,27 @@ class Settler:
         else:
             self._chain.up()
             watch.for_end.looked(now)
+            watch.absent = state in ABSENT
+        unseen = watch.absent or state is TransactionState.NO_STATEMENT
+        watch.unseen_since = (watch.unseen_since or now) if unseen else None
         if finding.outcome.final:
             self._settle(flight, watch, finding.outcome)
         elif state in ABSENT:
-            watch.absent_since = watch.absent_since or time.monotonic()
             self._raise_floor(flight, finding.outcome)
             self._act_on_absent(flight, watch, finding)
         else:
             watch.evidence = None
-            watch.absent_since = watch.absent_since if state is TransactionState.NO_STATEMENT else None
             if finding.outcome.aboard:
                 watch.for_end.early(now)
                 self._free_slot(flight, watch)
             if finding.may_send:
-                self._send_again(flight, watch)
+                self._send_again(flight)
 
     def _act_on_absent(self, flight: Transaction, watch: _Watch, finding: _Finding) -> None:
         earlier, watch.evidence = watch.evidence, finding.evidence
         if finding.evidence is None:
             if finding.may_send:
-                self._send_again(flight, watch)
+                self._send_again(flight)
         elif finding.evidence.confirms(earlier):
             self._bury(flight, finding.evidence)
         # Else the first of two looks: nothing is sent in between, or the evidence would be stale.
@@ -329,9 +333,16 @@ class Settler:
                 reason=why,
             )
 
-    def _send_again(self, flight: Transaction, watch: _Watch) -> None:
-        if time.monotonic() < self._sending_rests_until:
-            return
+    def _send_again(self, flight: Transaction) -> None:
+        """The same bytes once more; before them those of lower nonces, which they would kill if they landed first."""
+        for other in self._flights:
+            watch, now = self._watches[other.hash], time.monotonic()
+            lower = other.public_key == flight.public_key and other.nonce < flight.nonce
+            lost = not watch.aboard and watch.evidence is None and watch.send_at(other) <= now
+            if (other is flight or (lower and lost)) and now >= self._sending_rests_until:
+                self._send(other, watch)
+
+    def _send(self, flight: Transaction, watch: _Watch) -> None:
         # Said before it is done: whoever holds older evidence of its death must learn of it.
         attempt = self._resolves.attempted(flight.hash)
         if not attempt:
@@ -364,7 +375,7 @@ class Settler:
             lowest.setdefault(flight.public_key, flight)
         with reaching_redis():
             for public_key, flight in lowest.items():
-                since = self._watches[flight.hash].absent_since
+                since = self._watches[flight.hash].unseen_since
                 if since is not None and now - since >= _UNSEEN_SECONDS and nonces.hold(public_key, _HOLD_REASON):
                     log.warning("key held until its window is empty", action="hold_key", public_key=public_key, transaction=flight.hash)
             freed = [key for key, reason in nonces.held().items() if reason == _HOLD_REASON and key not in lowest and nonces.unhold(key)]

@@ -100,13 +100,15 @@ class Room:
 
     def answered(self, count: int) -> list[str]:
         """Data ids of so many requests whose answers wait for a signature."""
+        return [self.answer(*asked) for asked in self.asked(count)]
+
+    def asked(self, count: int) -> list[tuple[int, str, int]]:
+        """Id, data id and height of so many new requests."""
         sent = [self.client.send_request("https://github.com/a/b", "c" * 40, "wasm32-wasip1", "{}") for _ in range(count)]
         told = until(lambda: found if len(found := self._executions(sent)) == count else None)
-        for one in told:
-            self.answer(one["request_id"], one["data_id"], one["height"])
-        return [str(one["data_id"]) for one in told]
+        return [(one["request_id"], one["data_id"], one["height"]) for one in told]
 
-    def answer(self, request_id: int, data_id: str, height: int) -> None:
+    def answer(self, request_id: int, data_id: str, height: int) -> str:
         source = CodeSource(repo="https://github.com/a/b", commit="c" * 40)
         task = CompileTask(request_id=request_id, data_id=data_id, code_source=source, input_data="{}")
         self.store.accept(task, stage=Stage.EXECUTE, limits=ResourceLimits(), deadline_height=height + 200)
@@ -115,6 +117,7 @@ class Room:
         fitted = fit(data_id, ExecutionResponse(success=True, return_value=b"42"))
         report = ExecutionReport(request_id=request_id, success=True, output=b"42", execution_time_ms=5)
         assert self.store.commit(claim, ToResolve(arguments=fitted.arguments, response=fitted.response, report=report))
+        return data_id
 
     def settled(self, data_ids: Sequence[str], submitter: Submitter | None = None) -> list[Verdict]:
         """Verdicts of these jobs once all are settled; ``submitter`` hears the doorbell meanwhile."""
@@ -348,19 +351,27 @@ def test_what_a_deleted_key_and_one_without_allowance_had_signed_goes_to_the_key
     assert room.resolves.in_flight() == []
 
 
-def test_a_chain_that_is_away_from_store_to_settle_is_one_resolve_each(room: Room) -> None:
-    ids = room.answered(4)
+def test_a_chain_that_is_away_for_a_minute_is_one_resolve_each_and_leaves_no_key_stuck(room: Room) -> None:
+    """A minute in blocks: half of a request's time. And longer than any time-out, pause, lock or hold that these settings have."""
+    room.client.control("chain", {"block_time_seconds": 0.12})
+    *before, during = room.asked(5)
+    ids = [room.answer(*asked) for asked in before]
     submitter = room.submitter()
     submitter._keyring.look(room.key().public_key)
     submitter._recent_block.get()
     room.fault(kind="status", status=503, method="POST", path="/", times=0)
     room.settle()
     submitter.submit()
-    assert len(room.resolves.in_flight()) == 4
-    time.sleep(1.0)
+    ids.append(room.answer(*during))
+    submitter.submit()
+    assert len(room.resolves.in_flight()) == 5
+    back_at = room.node.chain.head.height + 100
+    until(lambda: room.node.chain.head.height >= back_at or None)
     assert urllib3.request("DELETE", f"{room.url}/control/faults").status < 300
-    assert room.settled(ids, submitter) == [Verdict.ACCEPTED] * 4
+    assert room.settled(ids, submitter) == [Verdict.ACCEPTED] * 5
     assert sorted(room.accepted()) == sorted(ids)
+    assert {sum(event.what == "signed" for event in room.store.history(data_id)) for data_id in ids} == {1}
+    assert room.settled(room.answered(1), submitter) == [Verdict.ACCEPTED]
     assert room.nonces.held() == {}
 
 

@@ -118,6 +118,16 @@ def test_unknown_gets_the_same_bytes_every_few_seconds_lowest_nonce_first(world:
     assert world.resolves.flights["low"].attempts == 3
 
 
+def test_one_that_is_looked_up_later_is_sent_before_the_higher_nonce_that_would_kill_it(world: World) -> None:
+    world.resolves.add("low", nonce=5)
+    world.resolves.add("high", nonce=9)
+    world.turn(0)
+    world.settler._watches["low"].for_end.put_off(world.now + 60)
+    world.turn()
+    world.turn()
+    assert world.rpc.sent == [b"low", b"high"] * 2
+
+
 def test_what_was_stored_and_never_sent_is_sent_soon(world: World) -> None:
     world.resolves.add(attempts=0)
     world.turn(0)
@@ -238,14 +248,17 @@ def test_what_one_endpoint_has_forgotten_another_still_knows_as_ours(world: Worl
     assert [row.verdict for row in world.resolves.settled["h1"]] == [Verdict.ACCEPTED]
 
 
-def test_a_key_is_held_while_its_lowest_is_unseen_and_freed_with_an_empty_window(world: World) -> None:
+@pytest.mark.parametrize("away", [False, True])
+def test_a_key_is_held_while_its_lowest_is_unseen_and_freed_with_an_empty_window(world: World, away: bool) -> None:
     world.resolves.add()
+    world.rpc.away = away
     world.turn(0)
     for _ in range(4):
         world.turn()
     assert list(world.nonces.holds) == [KEY]
+    world.rpc.away = False
     world.rpc.answers["h1"] = succeeded()
-    world.turn()
+    world.turn(5)
     world.turn()
     assert world.nonces.holds == {}
     assert world.resolves.rings == 1
