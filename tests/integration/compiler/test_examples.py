@@ -49,14 +49,6 @@ def test_json_stats_builds_with_a_crate_of_the_registry(build: Build, mirror: Pa
     assert parameters["lockfile"]["made_by_build"] is False
 
 
-def test_a_missing_lock_file_is_made_and_kept_in_the_provenance(build: Build, publish: Publish) -> None:
-    built = build(publish(without=("Cargo.lock",)))
-
-    lockfile = built.provenance["predicate"]["buildDefinition"]["internalParameters"]["lockfile"]
-    assert lockfile["made_by_build"] is True
-    assert 'name = "guest"' in lockfile["content"]
-
-
 def test_a_lock_file_of_version_4_is_used_like_one_of_version_3(build: Build, publish: Publish) -> None:
     """All other tests have one of version 3."""
     built = build(publish({"Cargo.lock": 'version = 4\n\n[[package]]\nname = "guest"\nversion = "0.1.0"\n'}))

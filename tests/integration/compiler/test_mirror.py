@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 import uuid
 from collections.abc import Callable, Iterator
@@ -18,6 +19,7 @@ from offchainvm.compiler import crates
 from offchainvm.compiler.base import BuildEvent, BuildRequest, BuiltModule
 from offchainvm.compiler.build import SandboxBuilder
 from offchainvm.compiler.limits import BuildLimits
+from offchainvm.compiler.provenance import read_claim
 from offchainvm.compiler.source import Resolver, parse_source
 from offchainvm.errors import BuildError, Unavailable
 from offchainvm.models import CodeSource
@@ -88,13 +90,13 @@ def make(state_dir: Path, owner: str, network: tuple[str, str], site: Mirror, tm
     (tmp_path / "state2").mkdir()
     (tmp_path / "state2" / "builder-image.json").write_bytes((state_dir / "builder-image.json").read_bytes())
 
-    def run(commit_sha: str, *, limits: BuildLimits = LIMITS, **given: object) -> BuiltModule:
+    def run(commit_sha: str, *, limits: BuildLimits = LIMITS, lockfile: str = "", **given: object) -> BuiltModule:
         options = {"mirror_url": site.git_url, "crates_mirror_url": site.index_url, "network": network[0], **given}
         on_event = options.pop("on_event", lambda event: None)
         image = load_only(["builder_image"]).builder_image
         source = parse_source(CodeSource(repo="someone/guest", commit=commit_sha, build_target="wasm32-unknown-unknown"))
         with SandboxBuilder(image=image, state_dir=tmp_path / "state2", owner=owner, **options) as builder:  # type: ignore[arg-type]
-            return builder.build(BuildRequest(source, commit_sha, limits), on_event=on_event)  # type: ignore[arg-type]
+            return builder.build(BuildRequest(source, commit_sha, limits, lockfile=lockfile), on_event=on_event)  # type: ignore[arg-type]
 
     return run
 
@@ -155,6 +157,18 @@ def test_a_crate_is_fetched_once_and_a_poisoned_copy_is_never_used(make: Make, p
 
     assert first.wasm == second.wasm == third.wasm
     assert cached.read_bytes() == site.crates["answer", "1.0.0"]
+
+
+def test_a_rebuild_takes_the_crates_of_its_provenance_whatever_came_out_since(make: Make, publish: Publish, site: Mirror) -> None:
+    site.publish("answer", "1.0.0", ANSWER)
+    commit_sha = publish({"Cargo.toml": MANIFEST, "src/lib.rs": LIBRARY}, without=("Cargo.lock",))
+    first = make(commit_sha)
+    site.publish("answer", "1.1.0", ANSWER.replace("65532", "0"))
+
+    claim = read_claim(json.dumps(first.provenance).encode())
+
+    assert make(commit_sha, lockfile=claim.lockfile).sha256 == claim.sha256
+    assert make(commit_sha).sha256 != claim.sha256
 
 
 @pytest.mark.parametrize(
