@@ -17,9 +17,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import offchainvm
-from offchainvm.engine.base import ExecutionRequest, Executor
 from offchainvm.engine.confine import isolate, limit_resources
-from offchainvm.engine.limits import MIB, Limits
+from offchainvm.engine.limits import MIB
 from offchainvm.engine.system_calls import forbid_other_calls
 from offchainvm.errors import OffchainVMError
 
@@ -27,8 +26,6 @@ _PROBE_SECONDS = 30.0
 _MAIN = "import sys; sys.path[0] = sys.argv[1]; from offchainvm.engine.probe import main; main()"
 _COULD = 77
 _REMEDY = "Run execute workers on Linux (x86-64 or ARM64), in a container that allows seccomp and has /proc."
-# (module (func (export "_start")))
-_EMPTY_COMMAND = b"\0asm\1\0\0\0\1\4\1\x60\0\0\3\2\1\0\7\n\1\6_start\0\0\n\4\1\2\0\x0b"
 _ESCAPES: Mapping[str, Callable[[], object]] = {
     "open files": lambda: os.open("/", os.O_RDONLY),
     "open sockets": socket.socket,
@@ -65,23 +62,6 @@ def report() -> str:
     if ways:
         raise OffchainVMError(f"A guest that broke out of the engine could still {', '.join(ways)}.", remedy=_REMEDY)
     return "a guest that broke out of the engine could open no file and no socket, and start no process"
-
-
-def check_engine(executor: Executor, folder: Path) -> str:
-    """A module of our own runs to its end; ``folder``: where its file is written.
-
-    Raises:
-        OffchainVMError: it does not.
-    """
-    module = folder / "probe.wasm"
-    module.write_bytes(_EMPTY_COMMAND)
-    result = executor.execute(module, ExecutionRequest(b"", Limits(instructions=1000, memory_bytes=MIB, wall_seconds=_PROBE_SECONDS)))
-    if not result.ok:
-        raise OffchainVMError(
-            f"The engine runs nothing here ({result.status.value}: {result.message}).",
-            remedy="`offchainvm doctor --role execute` looks at what it needs; restart the worker where that is well.",
-        )
-    return f"{result.engine} {result.engine_version}"
 
 
 def main() -> None:

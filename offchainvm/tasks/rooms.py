@@ -12,12 +12,12 @@ from redis import Redis
 from offchainvm import logs
 from offchainvm.contract import ContractReader
 from offchainvm.coordinator import Coordinator
-from offchainvm.engine import probe
 from offchainvm.engine.base import Executor
 from offchainvm.engine.identity import WASMER, find_engine
 from offchainvm.engine.limits import MIB
 from offchainvm.engine.supervisor import Supervisor
-from offchainvm.errors import SettingsError
+from offchainvm.engine.trial import run_module
+from offchainvm.errors import ExecutionError, OffchainVMError, SettingsError
 from offchainvm.executions import Executions
 from offchainvm.jobs.connection import connect
 from offchainvm.jobs.lookups import Lookups
@@ -31,6 +31,7 @@ from offchainvm.settings import Settings
 log = logs.get_logger()
 
 _NATIVE_CODE_SHARE = 0.5
+_ENGINE_REMEDY = "`offchainvm doctor --role execute` looks at what it needs; where that is well, restart the worker."
 
 
 def owner(settings: Settings) -> str:
@@ -108,10 +109,14 @@ def check_engine(settings: Settings) -> str:
     Raises:
         OffchainVMError: it does not run here.
     """
-    with tempfile.TemporaryDirectory(prefix="offchainvm-probe-") as name:
-        folder = Path(name)
-        with executor(settings.model_copy(update={"state_dir": folder})) as engine:
-            return probe.check_engine(engine, folder)
+    with tempfile.TemporaryDirectory(prefix="offchainvm-probe-") as folder:
+        here = settings.model_copy(update={"state_dir": Path(folder)})
+        try:
+            with executor(here) as engine:
+                result = run_module(engine)
+        except ExecutionError as error:
+            raise OffchainVMError(f"The engine runs nothing here: {error.text}.", remedy=_ENGINE_REMEDY) from error
+    return f"{result.engine} {result.engine_version}"
 
 
 def engine_problems(settings: Settings) -> list[str]:

@@ -5,16 +5,12 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
-from offchainvm.engine.base import ExecutionRequest, Limits
 from offchainvm.engine.identity import WASMER, WASMTIME, find_engine
 from offchainvm.engine.limits import MIB
 from offchainvm.engine.supervisor import Supervisor
+from offchainvm.engine.trial import run_module
 from offchainvm.errors import ExecutionError, OffchainVMError, SettingsError
 from offchainvm.settings import Settings, load_only
-
-# (module (func (export "_start")))
-_MODULE = bytes.fromhex("0061736d0100000001040160000003020100070a01065f737461727400000a040102000b")
-_LIMITS = Limits(instructions=1000, memory_bytes=MIB, wall_seconds=10)
 
 
 def check_engines() -> str:
@@ -36,12 +32,12 @@ def check_engines() -> str:
 
 def _try(name: str, settings: Settings) -> str:
     engine = find_engine(name, metering=settings.metering, wasmer_python=settings.wasmer_python)
-    with tempfile.TemporaryDirectory(prefix="offchainvm-doctor-") as folder:
-        module = Path(folder) / "module.wasm"
-        module.write_bytes(_MODULE)
-        with Supervisor(
+    with (
+        tempfile.TemporaryDirectory(prefix="offchainvm-doctor-") as folder,
+        Supervisor(
             cache_folder=Path(folder), cache_max_bytes=MIB, metering=settings.metering, engine=name, wasmer_python=settings.wasmer_python
-        ) as supervisor:
-            supervisor.execute(module, ExecutionRequest(b"", _LIMITS)).raise_for_status()
+        ) as supervisor,
+    ):
+        run_module(supervisor)
     components = "components too" if name == WASMTIME and settings.wasm_components else "no components"
     return f"{name} {engine.version} runs modules, {components}, counts {engine.meter_version}"

@@ -15,6 +15,8 @@ from offchainvm.engine.base import ExecutionRequest, Limits
 from offchainvm.engine.limits import MIB
 from offchainvm.engine.supervisor import Supervisor
 from offchainvm.errors import OffchainVMError
+from offchainvm.settings import load_only
+from offchainvm.tasks import rooms
 from tests.integration.engine.conftest import GOOD
 
 NOWHERE = "/no/such/python"
@@ -77,3 +79,12 @@ def test_wasmer_in_the_own_interpreter_needs_no_setting(tmp_path: Path) -> None:
     with Supervisor(cache_folder=tmp_path / "native", cache_max_bytes=MIB, engine="wasmer") as supervisor:
         result = supervisor.execute(module, ExecutionRequest(b"", Limits(instructions=1000, memory_bytes=MIB, wall_seconds=5)))
     assert (result.stdout, result.engine) == (b"ok", "wasmer")
+
+
+def test_a_worker_whose_engine_runs_nothing_is_not_ready(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = load_only(["wasm_runtime", "metering", "wasm_cache_max_mb", "wasm_components"])
+    assert rooms.check_engine(settings).startswith("wasmtime ")
+    monkeypatch.setattr(process, "_MAIN", "raise SystemExit")
+    with pytest.raises(OffchainVMError, match="The engine runs nothing here: engine_crash") as told:
+        rooms.check_engine(settings)
+    assert "offchainvm doctor" in told.value.remedy

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from offchainvm import readiness
-from offchainvm.engine import probe
-from offchainvm.engine.base import Cancellation, ExecutionRequest, ExecutionResult, Executor
-from offchainvm.errors import OffchainVMError, Status, Unavailable
+from offchainvm.errors import Unavailable
 from offchainvm.readiness import Readiness
 
 
@@ -68,15 +65,3 @@ def test_an_answer_is_given_again_while_it_is_young_and_a_failure_not_for_long(
     now[0] += 0.2
     checks.results()
     assert service.asked == 2
-
-
-class Broken(Executor):
-    def execute(self, module: Path, request: ExecutionRequest, *, cancellation: Cancellation | None = None) -> ExecutionResult:
-        assert module.exists()
-        return ExecutionResult(Status.ENGINE_CRASH, request.limits, "signal 31")
-
-
-def test_an_engine_that_runs_nothing_is_told_with_its_remedy(tmp_path: Path) -> None:
-    with pytest.raises(OffchainVMError, match="engine_crash: signal 31") as told:
-        probe.check_engine(Broken(), tmp_path)
-    assert "offchainvm doctor" in told.value.remedy
