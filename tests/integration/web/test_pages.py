@@ -116,6 +116,16 @@ def test_what_is_not_there_is_said_to_be_not_there(browser: Any, redis_client: r
     assert b"There is no such" in reply.data
 
 
+def test_a_flood_is_seen_by_the_jobs_that_one_share_has_waiting(browser: Any, house: Any) -> None:
+    for number in (1, 2, 3):
+        house.accept(number)
+    house.accept(4, repo="https://github.com/tests/other")
+    stages = " ".join(browser.text("/queues").split()).split("<tr>")
+    [compiling] = [row for row in stages if "<td>compile</td>" in row]
+    assert '<td class="number">4</td>' in compiling
+    assert compiling.count('<td class="number">3</td>') == 1
+
+
 def test_fleet_keys_and_queues_tell_what_the_records_hold(browser: Any, house: Any) -> None:
     data_id = house.accept(1)
     house.claim(data_id, Stage.COMPILE)
