@@ -27,7 +27,7 @@ from offchainvm.errors import Unavailable
 from offchainvm.jobs.resolves import Resolves, Transaction
 from offchainvm.jobs.server import reaching_redis
 from offchainvm.logs import get_logger
-from offchainvm.near.nonces import Nonces
+from offchainvm.near.nonces import UNTIL_EMPTY, Nonces
 from offchainvm.near.outcome import TransactionOutcome, TransactionState, look_up
 from offchainvm.near.rpc import Rpc, RpcRefused, RpcUnavailable
 
@@ -39,7 +39,7 @@ _SHORTEST_REST_SECONDS = 0.005
 _UNSENT_SECONDS, _FIRST_AGAIN_SECONDS, _AGAIN_SECONDS = 0.6, 2.0, 3.0
 _UNSEEN_SECONDS = 10.0
 """A key whose lowest transaction is unseen for this long signs nothing until its window is empty."""
-_HOLD_REASON = "settler: its lowest transaction in flight is unseen"
+_HOLD_REASON = f"{UNTIL_EMPTY}its lowest transaction in flight is unseen"
 _HOLDS_EVERY_SECONDS = 1.0
 _TROUBLE_SECONDS = 5.0
 _POOL = 8
@@ -378,7 +378,8 @@ class Settler:
                 since = self._watches[flight.hash].unseen_since
                 if since is not None and now - since >= _UNSEEN_SECONDS and nonces.hold(public_key, _HOLD_REASON):
                     log.warning("key held until its window is empty", action="hold_key", public_key=public_key, transaction=flight.hash)
-            freed = [key for key, reason in nonces.held().items() if reason == _HOLD_REASON and key not in lowest and nonces.unhold(key)]
+            passing = [key for key, reason in nonces.held().items() if reason.startswith(UNTIL_EMPTY)]
+            freed = [key for key in passing if key not in lowest and nonces.unhold(key)]
         for public_key in freed:
             log.info("key signs again", action="unhold_key", public_key=public_key)
             self._resolves.ring()

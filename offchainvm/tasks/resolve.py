@@ -30,7 +30,7 @@ from offchainvm.jobs.resolves import Resolves
 from offchainvm.jobs.rows import Row, Transaction, journal_body, parse_journal_body
 from offchainvm.journal import Journal, show_size
 from offchainvm.near.keyring import Keyring, KeyUnfit, check_limits
-from offchainvm.near.nonces import KeyBusy, KeyHeld, KeyLease, LeaseLost, NonceAhead, Nonces
+from offchainvm.near.nonces import UNTIL_EMPTY, KeyBusy, KeyHeld, KeyLease, LeaseLost, NonceAhead, Nonces
 from offchainvm.near.payload import YIELD_PAYLOAD_LIMIT_BYTES
 from offchainvm.near.rpc import RecentBlock, Rpc
 from offchainvm.near.signer import TERAGAS, OperatorKey, operator_keys
@@ -91,6 +91,7 @@ class Submitter:
         self._over: set[str] = set()
         self._keyring = Keyring(rpc, nonces, operator_id=policy.operator_id, contract_id=policy.contract_id)
         self._chain_away = False
+        self._sent_through: dict[str, str] = {}
 
     def submit(self) -> int:
         """Send until nothing waits, no key has room, the chain is away or time is up; the number of transactions signed.
@@ -127,11 +128,14 @@ class Submitter:
 
     def _submit_with(self, key: OperatorKey) -> int | None:
         """Fill the key's window; the number of transactions sent, None when nothing waits."""
-        room = self._policy.window - self._resolves.in_flight_count(key.public_key)
+        in_flight = self._resolves.in_flight_count(key.public_key)
+        room = self._policy.window - in_flight
         if room <= 0:
             return 0
         block = self._recent_block.get()
         try:
+            if in_flight:
+                self._stay_with_endpoint(key.public_key)
             size = self._keyring.batch(key.public_key, self._policy.batch, gas=self._policy.gas)
             with self._nonces.lock(key.public_key) as lease:
                 rows = self._resolves.take(room * size, lease_seconds=TAKE_LEASE_SECONDS, final_height=block.height)
@@ -140,6 +144,19 @@ class Submitter:
         except (KeyBusy, KeyHeld, KeyUnfit, NonceAhead, LeaseLost) as error:
             log.debug("A key signs nothing for now.", action="pass_over_key", public_key=key.public_key, reason=error.sentence)
         return 0
+
+    def _stay_with_endpoint(self, public_key: str) -> None:
+        """A second endpoint's higher nonces could land before the lower ones that the first one took: let those end.
+
+        Raises:
+            KeyHeld: until they have ended.
+        """
+        now = self._rpc.endpoint
+        if self._sent_through.get(public_key, now) != now:
+            reason = f"{UNTIL_EMPTY}another RPC endpoint took over"
+            if self._nonces.hold(public_key, reason):
+                log.warning("A key is held until its window is empty.", action="hold_key", public_key=public_key, reason=reason)
+            raise KeyHeld("NEAR key", f"{public_key} is held: {reason}")
 
     def _send_all(self, key: OperatorKey, lease: KeyLease, groups: Sequence[Sequence[Row]], block: BlockRef) -> int:
         """Sign a transaction a group, keep them on disk with one sync, then store and send in the order of the nonces."""
@@ -191,6 +208,7 @@ class Submitter:
             sentence = "A transaction could not be sent; the settler sends it."
             log.warning(sentence, action="leave_to_settler", transaction=transaction.hash, error=str(error))
         else:
+            self._sent_through[transaction.public_key] = self._rpc.endpoint
             metrics.TRANSACTIONS.add(outcome="sent")
             log.info("A resolve was sent.", action="send_resolve", transaction=transaction.hash, data_ids=transaction.data_ids)
 

@@ -25,6 +25,8 @@ HEIGHT = 500
 
 
 class ScriptedRpc:
+    endpoint = "node#1"
+
     def __init__(self) -> None:
         self.sent: list[bytes] = []
         self.key_nonce: int | None = 5
