@@ -10,7 +10,7 @@ RUSTLIB=$("$RUSTC" --print sysroot)/lib/rustlib
 if ! find "$RUSTLIB" -name rust-lld 2> /dev/null | grep -q .; then
     export CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_LINKER=wasm-ld CARGO_TARGET_WASM32_WASIP1_LINKER=wasm-ld CARGO_TARGET_WASM32_WASI_LINKER=wasm-ld
 fi
-# For crates with C inside: the names that the cc crate reads. Where there is no llvm-ar, GNU ar does: rustc writes its own index.
+# For crates with C inside: the names that the cc crate reads. Where there is no llvm-ar, GNU ar does: linkers since Rust 1.78 want no index.
 if command -v clang > /dev/null; then
     for target in wasm32_unknown_unknown wasm32_wasip1 wasm32_wasi; do
         export "CC_$target=clang" "AR_$target=$(command -v llvm-ar || echo ar)"
