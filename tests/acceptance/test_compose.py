@@ -33,6 +33,7 @@ from offchainvm.compiler.image import find_layers
 from offchainvm.compiler.source import source_key
 from offchainvm.devnet.chain import GENESIS_HEIGHT
 from offchainvm.devnet.client import DevnetClient, Limits
+from offchainvm.devnet.embedded_redis import free_port
 from offchainvm.devnet.genesis import Keys
 
 # The first of these tests makes the images, on a new machine out of Debian packages.
@@ -132,6 +133,7 @@ class Compose:
         (folder / "web_token").write_text(WEB_TOKEN)
         for secret in ("key", "web_token"):
             (folder / secret).chmod(0o444)  # its folder is ours alone; the container's user is another
+        self.addresses = {name: f"127.0.0.1:{free_port()}" for name in ("web", "flower", "prometheus")}
         self._environment = {
             **{name: os.environ[name] for name in ("PATH", "DOCKER_HOST") if name in os.environ},
             **images,
@@ -139,6 +141,7 @@ class Compose:
             "ENV_FILE": str(folder / "env"),
             "OPERATOR_KEY_FILE": str(folder / "key"),
             "WEB_TOKEN_FILE": str(folder / "web_token"),
+            **{f"{name.upper()}_ADDRESS": address for name, address in self.addresses.items()},
             "DOCKER_GROUP": str(Path("/var/run/docker.sock").stat().st_gid),
         }
         self.project = f"offchainvm-test-{secrets.token_hex(4)}"
@@ -222,17 +225,14 @@ def test_every_container_of_ours_is_confined(compose: Compose) -> None:
 
 
 def test_the_status_page_is_published_on_loopback_for_who_has_the_token(compose: Compose) -> None:
-    [page] = [one for one in compose.containers() if one.labels["com.docker.compose.service"] == "web"]
-    [address] = page.attrs["NetworkSettings"]["Ports"]["8585/tcp"]
-    assert address["HostIp"] == "127.0.0.1"
-    url = f"http://127.0.0.1:{address['HostPort']}/fleet"
+    url = f"http://{compose.addresses['web']}/fleet"
     assert urllib3.request("GET", url, redirect=False).headers["Location"] == "/login"
     shown = urllib3.request("GET", url, headers={"Authorization": f"Bearer {WEB_TOKEN}"}).data.decode()
     assert (shown.count("execute@") >= 3, "web@" in shown) == (True, True), "one that was killed is shown as gone"
 
 
 def test_prometheus_finds_every_container_also_of_a_scaled_service_and_evaluates_every_rule(compose: Compose) -> None:
-    one = Prometheus("http://127.0.0.1:9090")
+    one = Prometheus(f"http://{compose.addresses['prometheus']}")
     until(lambda: list(one.targets().values()) == ["up"] * SCRAPED, f"{SCRAPED} targets to be up, not {one.targets()}")
     until(lambda: {rule["health"] for rule in one.rules().values()} == {"ok"}, "every rule to be evaluated")
     assert one.query("offchainvm_jobs_settled_total")

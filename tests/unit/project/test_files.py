@@ -31,7 +31,11 @@ def test_the_key_is_in_the_resolve_worker_alone() -> None:
 def test_a_page_has_no_secret_but_its_own(name: str, secrets: list[str]) -> None:
     assert "env_file: []" in service(name)
     assert re.findall(r"secrets: \[(.*)\]", service(name)) == secrets
-    assert "127.0.0.1" in service(name)
+
+
+@pytest.mark.parametrize("name", ["flower", "web", "prometheus", "grafana"])
+def test_a_page_is_published_on_loopback_unless_told_otherwise(name: str) -> None:
+    assert re.search(rf"ports: \[\"\$\{{{name.upper()}_ADDRESS:-127\.0\.0\.1:\d+}}:\d+\"\]", service(name))
 
 
 @pytest.mark.parametrize("name", ["bridge", "compile", "execute"])
