@@ -41,7 +41,7 @@ class Room:
 
     def __init__(self, redis: Redis, folder: Path, stack: ExitStack) -> None:
         self.redis, self.folder, self._stack = redis, folder, stack
-        self.keys = Keys.generate(function_call=2, full_access=1)
+        self.keys = Keys.generate(function_call=3, full_access=1)
         self.node = NodeApp(genesis(self.keys), self.keys, block_time_seconds=BLOCK_SECONDS)
         self.url = stack.enter_context(serve.in_thread(self.node))
         self.client = DevnetClient(self.url, self.keys)

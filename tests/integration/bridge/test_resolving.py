@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -200,25 +201,44 @@ def test_a_key_that_is_deleted_is_not_signed_with_for_ever_and_the_doctor_names_
         checks.check_held_keys()
 
 
-def test_what_a_deleted_key_and_one_without_allowance_had_signed_goes_to_the_key_that_is_left(room: Room) -> None:
+def test_what_was_signed_by_keys_that_the_chain_refuses_goes_to_the_key_that_is_left(room: Room) -> None:
     """Keys of both kinds, and fewer of them than jobs."""
     ids = room.answered(9)
-    poor, deleted, good = room.key(), room.key(number=1), room.key(full_access=True)
-    submitter = room.submitter(poor, deleted, good, batch=3, window=2)
-    for key in (poor, deleted, good):
+    *refused, good = keys = [*(room.key(number=number) for number in range(3)), room.key(full_access=True)]
+    poor, deleted, narrowed = (key.public_key for key in refused)
+    submitter = room.submitter(*keys, batch=3, window=2)
+    for key in keys:
         submitter._keyring.look(key.public_key)
-    room.on_chain(poor).allowance = 1
-    room.node.chain.ledger.accounts[OPERATOR_ID].keys.pop(deleted.public_key)
+    on_chain = room.node.chain.ledger.accounts[OPERATOR_ID].keys
+    on_chain[poor].allowance = 1
+    on_chain[narrowed].permission = replace(on_chain[narrowed].permission, receiver_id="another.devnet")  # type: ignore[type-var]
+    on_chain.pop(deleted)
     submitter.submit()
-    assert {flight.public_key for flight in room.resolves.in_flight()} == {poor.public_key, deleted.public_key, good.public_key}
+    assert {flight.public_key for flight in room.resolves.in_flight()} == {poor, deleted, narrowed, good.public_key}
     room.settle()
     assert room.settled(ids, submitter) == [Verdict.ACCEPTED] * 9
     assert sorted(room.accepted()) == sorted(ids)
     assert room.nonces.held() == {
-        poor.public_key: "refused: its key's allowance is used up",
-        deleted.public_key: "refused: the key is gone",
+        poor: "refused: its key's allowance is used up",
+        deleted: "refused: the key is gone",
+        narrowed: "refused: the chain refuses it for good: ReceiverMismatch",
     }
     assert room.resolves.in_flight() == []
+
+
+def test_one_that_is_unseen_until_its_block_is_too_old_is_buried_and_replaced(room: Room) -> None:
+    room.node.chain.protocol.validity_period_blocks = 70
+    ids = room.answered(1)
+    room.client.control("chain", {"drop_next": 1})
+    submitter = room.submitter()
+    submitter.submit()
+    [dead] = room.resolves.in_flight()
+    until(lambda: room.node.chain.node().final.height > dead.block_height + 70 or None)
+    room.settle()
+    assert room.settled(ids, submitter) == [Verdict.ACCEPTED]
+    assert [call["transaction_hash"] for call in room.client.resolves()] == room.resolves.hashes(ids[0])[1:]
+    assert ("dead", dead.hash) in [(event.what, event.detail) for event in room.store.history(ids[0])]
+    assert room.nonces.held() == {}
 
 
 def test_a_chain_that_is_away_for_a_minute_is_one_resolve_each_and_leaves_no_key_stuck(room: Room) -> None:

@@ -88,6 +88,16 @@ def test_other_refusals_prove_nothing(world: World, reason: Any) -> None:
     assert world.rpc.sent
 
 
+@pytest.mark.parametrize(("nonce", "height"), [(4, 100), (1, 50 + 1000)])
+def test_the_nonce_below_and_the_last_block_of_its_validity_prove_nothing(world: World, nonce: int, height: int) -> None:
+    world.resolves.add(nonce=5)
+    world.rpc.key = AccessKey(nonce=nonce, block_height=height, full_access=False)
+    for _ in range(4):
+        world.turn()
+    assert world.resolves.dead_hashes == []
+    assert world.rpc.sent
+
+
 def test_a_key_that_a_lagging_node_does_not_know_yet_proves_nothing(world: World) -> None:
     world.resolves.add()
     world.rpc.key, world.rpc.head = None, 50
