@@ -10,11 +10,12 @@ from offchainvm.engine.meter_locals import Locals
 STACK_OVERFLOW = -(1 << 63)
 """What ``tick`` gets where calls nest too deep."""
 GET, SET, GET_GLOBAL, SET_GLOBAL, CALL, CONST, END = b"\x20", b"\x21", b"\x23", b"\x24", b"\x10", b"\x42", b"\x0b"
-_SMALL_FRAME_BYTES = 16_384
 _TEE, _LESS, _NOT_LESS, _ADD, _SUBTRACT, _EXTEND, _EQUAL = b"\x22", b"\x53", b"\x59", b"\x7c", b"\x7d", b"\xad", b"\x46"
 _IF, _UNREACHABLE, _BR, _BR_IF, _RETURN, _SELECT = b"\x04\x40", b"\x00", b"\x0c", b"\x0d", b"\x0f", b"\x1b"
 _IF_NEGATIVE = CONST + b"\x00" + _LESS + _IF
 _REFUSED = b"\x41\x7f"
+# By the code's size too: what is looked at later is less than two thousand operators, and again in each call of a long row.
+_SMALL_FRAME_BYTES = 512
 
 
 class Snippets:

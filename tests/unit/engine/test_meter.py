@@ -144,6 +144,17 @@ def test_no_way_to_write_the_number_of_a_local_reaches_the_count():
     assert injected(LONG_NUMBERS) == ([2], used)
 
 
+def test_a_row_of_calls_does_not_run_far_beyond_its_slice():
+    """Nothing is looked at between two calls; a function that calls nothing, where it begins, unless it is small."""
+    row = f"""(module (func $f {"(drop (i32.const 1))" * 20_000}) (func (export "r") {"(call $f)" * 2_000}))"""
+    store, linker, held = wasmtime.Store(engine("injected")), wasmtime.Linker(engine("injected")), list[int]()
+    linker.define_func(RESERVED, TICK, wasmtime.FuncType([I64], [I64]), lambda left: held.append(left) or SLICE)
+    exports = linker.instantiate(store, wasmtime.Module(engine("injected"), meter(bytes(wasmtime.wat2wasm(row))))).exports(store)
+    exports["r"](store)
+    assert len(held) > 1000
+    assert min(held) > -100_000
+
+
 IMPORTED = """(module (import "e" "f" (func $f (param i32) (result i32))) (table 2 funcref) (type $unary (func (param i32) (result i32)))
   (export "f" (func $f))
   (func (export "tail") (param i32) (result i32) (return_call $f (local.get 0)))
@@ -193,4 +204,4 @@ def test_the_pass_is_fast_and_linear_and_keeps_no_custom_section():
 
 
 def test_the_meters_version_is_a_number():
-    assert METER_VERSION == 6
+    assert METER_VERSION == 7
