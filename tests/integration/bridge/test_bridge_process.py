@@ -15,6 +15,7 @@ import urllib3
 from offchainvm.cli.drain import left
 from offchainvm.devnet.embedded_redis import free_port
 from offchainvm.jobs.pauses import Pauses
+from offchainvm.jobs.record import Stage
 
 
 @pytest.fixture
@@ -50,6 +51,19 @@ def test_a_task_walks_into_its_queue_and_a_signal_ends_the_process_when_its_poll
     assert f"{2:064x}" in house.job_ids()
     assert house.coordinator.queue == type(house.coordinator.queue)()
     assert "a-token-of-tests" not in bridge.log()
+
+
+@pytest.mark.parametrize(("fair_share", "order"), [("true", [1, 3, 2]), ("false", [1, 2, 3])])
+def test_repositories_take_turns_unless_the_setting_says_first_come_first_served(
+    house: Any, task: Any, wait: Any, fair_share: str, order: list[int]
+) -> None:
+    house.start(FAIR_SHARE=fair_share)
+    other = {"type": "GitHub", "repo": "https://github.com/other/one", "commit": "c" * 40}
+    for number, changes in ((1, {}), (2, {}), (3, {"code_source": other})):
+        house.coordinator.push(task(number, **changes))
+        wait(lambda number=number: f"{number:064x}" in house.job_ids())
+    claims = [house.store.claim(f"{number:064x}", Stage.COMPILE, owner="w", lease_seconds=60) for number in (1, 2, 3)]
+    assert [claim.job.request_id for claim in claims] == order
 
 
 def test_kill_9_between_journal_and_redis_loses_nothing_and_a_torn_tail_is_no_matter(house: Any, task: Any, wait: Any) -> None:
