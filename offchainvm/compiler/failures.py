@@ -32,6 +32,7 @@ _NO_CRATE = re.compile(r"no matching package|failed to select a version")
 _NO_DEPENDENCY = re.compile(
     r"no matching package|failed to select a version|could not find `|failed to load source|Unable to update|not found in registry"
 )
+_NO_MANIFEST = re.compile(r"failed to read `[^`]+/Cargo\.toml`")
 _NOT_ALLOWED = re.compile(r"transport '[^']*' not allowed")
 _BUILD_SCRIPT = re.compile(r"failed to run custom build command")
 _ERROR_LINE = re.compile(r"^(?:error|fatal)(?:\[E\d+\])?: .+", re.MULTILINE)
@@ -77,6 +78,8 @@ def of_fetch(result: PhaseResult, *, with_git: bool) -> BuildError:
         return _error(BuildCode.DEPENDENCY_NOT_FOUND, "A crate of the registry cannot be unpacked.", result)
     if _LOCK_VERSION.search(text):
         return _error(BuildCode.MANIFEST_INVALID, f"Cargo.lock cannot be read by this toolchain: {_reason(result)}", result)
+    if _NO_MANIFEST.search(text):
+        return _of_resolver(result)
     # All crates that Cargo.lock names are there: one that is missed is one that it does not name.
     if _LOCK_OUTDATED.search(text) or _NO_CRATE.search(text) or (not with_git and _NO_DEPENDENCY.search(text)):
         remedy = "Run `cargo generate-lockfile` or `cargo update --workspace`, and commit Cargo.lock."
@@ -88,6 +91,7 @@ def _of_resolver(result: PhaseResult) -> BuildError:
     if not_accepted(result.log_tail):
         return not_trusted("the host of a dependency, or of its index,", log_tail=result.log_tail)
     table = (
+        (_NO_MANIFEST, BuildCode.MANIFEST_INVALID, "A path of a dependency or patch leads to no Cargo.toml"),
         (_NOT_ALLOWED, BuildCode.UNSUPPORTED_SOURCE, "A dependency comes from a place that is not allowed"),
         (_NETWORK, BuildCode.FETCH_NETWORK, "Dependencies cannot be fetched"),
         (_NO_DEPENDENCY, BuildCode.DEPENDENCY_NOT_FOUND, "A dependency cannot be found"),

@@ -19,7 +19,19 @@ from pathlib import Path
 from ssl import SSLContext
 from urllib.parse import urlsplit
 
+import builds
+
 SECRET = "m1rr0r-s3cret"
+MANIFEST = f'{builds.LIBRARY}[profile.release]\nopt-level = 0\n[dependencies]\nanswer = "1"\n'
+LIBRARY = '#[no_mangle]\npub extern "C" fn execute(_p: i32, _n: i32) -> i32 { answer::get() }\n'
+ANSWER = "pub fn get() -> i32 { 65532 }\n"
+
+
+def guest(checksum: str) -> dict[str, str]:
+    """The files of a program that takes the crate ``answer`` with this checksum."""
+    source = 'source = "registry+https://github.com/rust-lang/crates.io-index"'
+    crate = f'[[package]]\nname = "answer"\nversion = "1.0.0"\n{source}\nchecksum = "{checksum}"\n'
+    return {"Cargo.toml": MANIFEST, "src/lib.rs": LIBRARY, "Cargo.lock": f'{builds.LOCKFILE}dependencies = [\n "answer",\n]\n\n{crate}'}
 
 
 def make_crate(name: str, version: str, files: dict[str, str], *, links: dict[str, str] | None = None) -> bytes:

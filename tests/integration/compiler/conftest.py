@@ -12,6 +12,7 @@ import pytest
 from build_worker import BuildWorker, Order
 from builds import EXECUTE, LIBRARY, LOCKFILE, SMALL
 from left_behind import left_behind
+from mirror import Mirror
 
 from offchainvm.compiler.base import BuildEvent, BuildRequest, BuiltModule, ignore_event
 from offchainvm.compiler.build import SandboxBuilder
@@ -119,5 +120,37 @@ def build(builder: SandboxBuilder, mirror: Path) -> Callable[..., BuiltModule]:
     ) -> BuiltModule:
         source = parse_source(CodeSource(repo=repo, commit=commit_sha, build_target=target), mirror_url=f"file://{mirror}")
         return builder.build(BuildRequest(source, commit_sha, limits, require_lockfile), on_event=on_event)
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def network(client: DockerClient) -> Iterator[tuple[str, str]]:
+    """An internal network of the engine: its name, and the address of this host in it."""
+    made = client.networks.create(f"offchainvm-test-{uuid.uuid4().hex[:8]}", internal=True)
+    made.reload()
+    yield str(made.name), made.attrs["IPAM"]["Config"][0]["Gateway"]
+    made.remove()
+
+
+@pytest.fixture
+def site(network: tuple[str, str], mirror: Path) -> Iterator[Mirror]:
+    with Mirror(network[1], mirror) as server:
+        yield server
+
+
+@pytest.fixture
+def make(state_dir: Path, owner: str, network: tuple[str, str], site: Mirror, tmp_path: Path) -> Callable[..., BuiltModule]:
+    """Build ``someone/guest`` through the mirror, each time with a builder of its own; the folder of state is this test's."""
+    (tmp_path / "state2").mkdir()
+    (tmp_path / "state2" / "builder-image.json").write_bytes((state_dir / "builder-image.json").read_bytes())
+
+    def run(commit_sha: str, *, limits: BuildLimits = SMALL, lockfile: str = "", **given: object) -> BuiltModule:
+        options = {"mirror_url": site.git_url, "crates_mirror_url": site.index_url, "network": network[0], **given}
+        on_event = options.pop("on_event", lambda event: None)
+        image = load_only(["builder_image"]).builder_image
+        source = parse_source(CodeSource(repo="someone/guest", commit=commit_sha, build_target="wasm32-unknown-unknown"))
+        with SandboxBuilder(image=image, state_dir=tmp_path / "state2", owner=owner, **options) as builder:  # type: ignore[arg-type]
+            return builder.build(BuildRequest(source, commit_sha, limits, lockfile=lockfile), on_event=on_event)  # type: ignore[arg-type]
 
     return run

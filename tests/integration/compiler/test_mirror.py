@@ -1,24 +1,20 @@
-"""The networked phases against a mirror of this host, over a network that leads nowhere else; and the mirror's faults."""
+"""The networked phases against a mirror of this host, over a network that leads nowhere else."""
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
-import uuid
-from collections.abc import Callable, Iterator
-from dataclasses import replace
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from mirror import SECRET, Mirror, make_crate
+from builds import Build, Publish
+from mirror import ANSWER, LIBRARY, MANIFEST, SECRET, Mirror, guest
 from tls import Certificate, make_certificate
 
-from offchainvm.compiler import crates
-from offchainvm.compiler.base import BuildEvent, BuildRequest, BuiltModule
+from offchainvm.compiler.base import BuildEvent
 from offchainvm.compiler.build import SandboxBuilder
-from offchainvm.compiler.limits import BuildLimits
 from offchainvm.compiler.provenance import read_claim
 from offchainvm.compiler.source import Resolver, parse_source
 from offchainvm.errors import BuildError, Unavailable
@@ -28,11 +24,6 @@ from offchainvm.settings import load_only
 if TYPE_CHECKING:
     from docker.client import DockerClient
 
-LIMITS = BuildLimits(timeout_seconds=60, memory_mb=512, disk_mb=128, source_mb=16, dependencies_mb=64)
-HEAD = '[package]\nname = "guest"\nversion = "0.1.0"\nedition = "2021"\n[lib]\ncrate-type = ["cdylib"]\n[workspace]\n'
-MANIFEST = f'{HEAD}[profile.release]\nopt-level = 0\n[dependencies]\nanswer = "1"\n'
-LIBRARY = '#[no_mangle]\npub extern "C" fn execute(_p: i32, _n: i32) -> i32 { answer::get() }\n'
-ANSWER = "pub fn get() -> i32 { 65532 }\n"
 # What a build must not find of the way that its sources took. The words are in two halves: this text lies in /src too.
 NOTHING_OF_THE_NETWORK = f"""
 fn secret() -> String {{ ["{SECRET[:5]}", "{SECRET[5:]}"].concat() }}
@@ -54,22 +45,6 @@ fn main() {{
     }}
 }}
 """
-Publish = Callable[..., str]
-
-
-@pytest.fixture(scope="module")
-def network(client: DockerClient) -> Iterator[tuple[str, str]]:
-    """An internal network of the engine: its name, and the address of this host in it."""
-    made = client.networks.create(f"offchainvm-test-{uuid.uuid4().hex[:8]}", internal=True)
-    made.reload()
-    yield str(made.name), made.attrs["IPAM"]["Config"][0]["Gateway"]
-    made.remove()
-
-
-@pytest.fixture
-def site(network: tuple[str, str], mirror: Path) -> Iterator[Mirror]:
-    with Mirror(network[1], mirror) as server:
-        yield server
 
 
 @pytest.fixture
@@ -84,34 +59,6 @@ def private_site(network: tuple[str, str], mirror: Path, certificate: Certificat
         yield server
 
 
-@pytest.fixture
-def make(state_dir: Path, owner: str, network: tuple[str, str], site: Mirror, tmp_path: Path) -> Callable[..., BuiltModule]:
-    """Build ``someone/guest`` through the mirror, each time with a builder of its own; the folder of state is this test's."""
-    (tmp_path / "state2").mkdir()
-    (tmp_path / "state2" / "builder-image.json").write_bytes((state_dir / "builder-image.json").read_bytes())
-
-    def run(commit_sha: str, *, limits: BuildLimits = LIMITS, lockfile: str = "", **given: object) -> BuiltModule:
-        options = {"mirror_url": site.git_url, "crates_mirror_url": site.index_url, "network": network[0], **given}
-        on_event = options.pop("on_event", lambda event: None)
-        image = load_only(["builder_image"]).builder_image
-        source = parse_source(CodeSource(repo="someone/guest", commit=commit_sha, build_target="wasm32-unknown-unknown"))
-        with SandboxBuilder(image=image, state_dir=tmp_path / "state2", owner=owner, **options) as builder:  # type: ignore[arg-type]
-            return builder.build(BuildRequest(source, commit_sha, limits, lockfile=lockfile), on_event=on_event)  # type: ignore[arg-type]
-
-    return run
-
-
-Make = Callable[..., BuiltModule]
-
-
-def locked(checksum: str) -> str:
-    source = 'source = "registry+https://github.com/rust-lang/crates.io-index"'
-    return (
-        f'version = 3\n\n[[package]]\nname = "answer"\nversion = "1.0.0"\n{source}\nchecksum = "{checksum}"\n\n'
-        '[[package]]\nname = "guest"\nversion = "0.1.0"\ndependencies = [\n "answer",\n]\n'
-    )
-
-
 def publish_with_git_dependency(publish: Publish) -> str:
     """A guest without a lock file that needs a crate and another repository, and looks around while it is built; its commit."""
     publish({"Cargo.toml": '[package]\nname = "helper"\nversion = "0.1.0"\n', "src/lib.rs": "pub fn one() -> i32 { 1 }\n"}, name="helper")
@@ -121,7 +68,7 @@ def publish_with_git_dependency(publish: Publish) -> str:
     return publish(files, without=("Cargo.lock",))
 
 
-def test_a_build_through_a_mirror_needs_nothing_else_and_its_login_stays_outside(make: Make, publish: Publish, site: Mirror) -> None:
+def test_a_build_through_a_mirror_needs_nothing_else_and_its_login_stays_outside(make: Build, publish: Publish, site: Mirror) -> None:
     """Clone, a lock file that the resolver makes, a crate, a git dependency: all of it with a login, of which the build sees nothing."""
     site.publish("answer", "1.0.0", ANSWER)
     publish_with_git_dependency(publish)
@@ -138,28 +85,7 @@ def test_a_build_through_a_mirror_needs_nothing_else_and_its_login_stays_outside
     assert SECRET not in "".join(event.text for event in events) + built.log_path.read_text() + str(built.provenance)
 
 
-def test_a_crate_is_fetched_once_and_a_poisoned_copy_is_never_used(make: Make, publish: Publish, site: Mirror, tmp_path: Path) -> None:
-    checksum = site.publish("answer", "1.0.0", ANSWER)
-    files = {"Cargo.toml": MANIFEST, "src/lib.rs": LIBRARY, "Cargo.lock": locked(checksum)}
-    commit_sha = publish(files)
-    first = make(commit_sha)
-    cached = tmp_path / "state2" / crates.FOLDER / checksum
-    assert cached.read_bytes() == site.crates["answer", "1.0.0"]
-
-    site.requests.clear()
-    second = make(commit_sha)
-    assert not [path for path in site.requests if not path.startswith("/git/")]
-
-    evil = Mirror.publish(site, "evil", "1.0.0", "pub fn get() -> i32 { 0 }\n")
-    cached.write_bytes(site.crates["evil", "1.0.0"])
-    assert evil != checksum
-    third = make(commit_sha)
-
-    assert first.wasm == second.wasm == third.wasm
-    assert cached.read_bytes() == site.crates["answer", "1.0.0"]
-
-
-def test_a_rebuild_takes_the_crates_of_its_provenance_whatever_came_out_since(make: Make, publish: Publish, site: Mirror) -> None:
+def test_a_rebuild_takes_the_crates_of_its_provenance_whatever_came_out_since(make: Build, publish: Publish, site: Mirror) -> None:
     site.publish("answer", "1.0.0", ANSWER)
     commit_sha = publish({"Cargo.toml": MANIFEST, "src/lib.rs": LIBRARY}, without=("Cargo.lock",))
     first = make(commit_sha)
@@ -171,83 +97,7 @@ def test_a_rebuild_takes_the_crates_of_its_provenance_whatever_came_out_since(ma
     assert make(commit_sha).sha256 != claim.sha256
 
 
-@pytest.mark.parametrize(
-    ("fault", "expected"),
-    [
-        pytest.param(("/crates/", "404"), ("dependency_not_found", "answer-1.0.0"), id="crate-absent"),
-        pytest.param(("/crates/", "500"), ("fetch_network", "500"), id="registry-broken"),
-        pytest.param(("/index/", "401"), ("fetch_network", "401"), id="registry-wants-a-login"),
-        pytest.param(("/crates/", "drip"), ("timeout", "fetching crates"), id="registry-drips"),
-        pytest.param(("/git/", "404"), ("repo_not_found", "someone/guest"), id="repository-absent"),
-        pytest.param(("/git/", "401"), ("repo_not_found", "someone/guest"), id="repository-private"),
-        pytest.param(("/git/", "502"), ("fetch_network", "someone/guest"), id="git-broken"),
-        pytest.param(("/git/", "hang"), ("timeout", "getting the source"), id="git-hangs"),
-    ],
-)
-def test_a_fault_of_the_mirror_has_a_code(
-    make: Make, publish: Publish, site: Mirror, fault: tuple[str, str], expected: tuple[str, str]
-) -> None:
-    code, said = expected
-    commit_sha = publish({"Cargo.toml": MANIFEST, "Cargo.lock": locked(site.publish("answer", "1.0.0", ANSWER)), "src/lib.rs": LIBRARY})
-    site.faults = dict([fault])
-
-    with pytest.raises(BuildError) as caught:
-        make(commit_sha, limits=replace(LIMITS, timeout_seconds=5) if code == "timeout" else LIMITS)
-
-    assert caught.value.code == code
-    assert said in caught.value.sentence
-    assert SECRET not in caught.value.sentence + caught.value.log_tail
-
-
-def test_what_the_registry_does_not_give_as_locked_is_not_built(make: Make, publish: Publish, site: Mirror) -> None:
-    checksum = site.publish("answer", "1.0.0", ANSWER)
-    commit_sha = publish({"Cargo.toml": MANIFEST, "Cargo.lock": locked(checksum), "src/lib.rs": LIBRARY})
-    site.publish("answer", "1.0.0", "pub fn get() -> i32 { 0 }\n")
-
-    with pytest.raises(BuildError) as caught:
-        make(commit_sha)
-    assert caught.value.code == "dependency_not_found"
-    assert "checksum" in caught.value.sentence
-
-    with pytest.raises(BuildError, match="commit_not_found"):
-        make("0123456789" * 4)
-    with pytest.raises(BuildError, match="fetch_network"):
-        make(commit_sha, crates_mirror_url="http://127.0.0.1:1/index/")
-
-
-@pytest.mark.parametrize(
-    ("links", "evil"),
-    [pytest.param({}, "../../config.toml", id="by-its-name"), pytest.param({"up": "../.."}, "up/config.toml", id="through-a-link")],
-)
-def test_a_crate_that_unpacks_outside_its_folder_is_refused(
-    make: Make, publish: Publish, site: Mirror, links: dict[str, str], evil: str
-) -> None:
-    crate = make_crate("answer", "1.0.0", {"src/lib.rs": ANSWER, evil: '[build]\nrustc = "/evil"\n'}, links=links)
-    site.crates["answer", "1.0.0"] = crate
-    commit_sha = publish({"Cargo.toml": MANIFEST, "Cargo.lock": locked(hashlib.sha256(crate).hexdigest()), "src/lib.rs": LIBRARY})
-
-    with pytest.raises(BuildError) as caught:
-        make(commit_sha)
-
-    assert (caught.value.code, caught.value.sentence) == ("dependency_not_found", "A crate of the registry cannot be unpacked.")
-
-
-def test_neither_repository_nor_crate_says_which_crate_is_built(make: Make, publish: Publish, site: Mirror) -> None:
-    """The repository would replace the registry by a folder of its own; the crate, cargo's configuration by its checksums."""
-    crate = make_crate("answer", "1.0.0", {"src/lib.rs": ANSWER}, links={".cargo-checksum.json": "../../config.toml"})
-    site.crates["answer", "1.0.0"] = crate
-    files = {
-        ".cargo/config.toml": '[source.crates-io]\nreplace-with = "evil"\n[source.evil]\ndirectory = "/src/vendor"\n',
-        "vendor/answer/Cargo.toml": '[package]\nname = "answer"\nversion = "1.0.0"\n',
-        "vendor/answer/.cargo-checksum.json": '{"files":{}}',
-        "vendor/answer/src/lib.rs": 'compile_error!("this is not the registry\'s crate");\n',
-    }
-    lockfile = locked(hashlib.sha256(crate).hexdigest())
-
-    assert make(publish({"Cargo.toml": MANIFEST, "Cargo.lock": lockfile, "src/lib.rs": LIBRARY, **files})).size > 0
-
-
-def test_what_the_resolver_says_of_the_index_is_told_without_its_login(make: Make, publish: Publish, site: Mirror) -> None:
+def test_what_the_resolver_says_of_the_index_is_told_without_its_login(make: Build, publish: Publish, site: Mirror) -> None:
     site.faults = {"/index/": "418"}
 
     with pytest.raises(BuildError) as caught:
@@ -260,7 +110,7 @@ def test_what_the_resolver_says_of_the_index_is_told_without_its_login(make: Mak
 
 
 def test_a_network_that_is_gone_or_the_hosts_own_is_refused_with_its_setting(
-    client: DockerClient, make: Make, publish: Publish, state_dir: Path, owner: str
+    client: DockerClient, make: Build, publish: Publish, state_dir: Path, owner: str
 ) -> None:
     """At the worker's start, whatever name leads to it, and for a job that comes when it was taken away: such a job waits."""
     for network in ("no-such-network", "host", str(client.networks.get("host").id), "none"):
@@ -272,7 +122,7 @@ def test_a_network_that_is_gone_or_the_hosts_own_is_refused_with_its_setting(
 
 
 def test_proxy_and_authorities_are_for_the_networked_phases_alone(
-    make: Make, publish: Publish, site: Mirror, monkeypatch: pytest.MonkeyPatch
+    make: Build, publish: Publish, site: Mirror, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The mirror's name resolves nowhere: only the proxy knows the way."""
     site.publish("answer", "1.0.0", ANSWER)
@@ -291,7 +141,7 @@ def test_proxy_and_authorities_are_for_the_networked_phases_alone(
 
 
 def test_a_mirror_of_a_private_authority_is_reached_by_its_certificate_alone(
-    make: Make, publish: Publish, private_site: Mirror, certificate: Certificate
+    make: Build, publish: Publish, private_site: Mirror, certificate: Certificate
 ) -> None:
     """The branch on the host, the clone, the index, the crate and the git dependency: all over TLS. The build script sees none of it."""
     private_site.publish("answer", "1.0.0", ANSWER)
@@ -308,10 +158,12 @@ def test_a_mirror_of_a_private_authority_is_reached_by_its_certificate_alone(
 
 
 @pytest.mark.parametrize("phase", ["source", "lock", "crates"])
-def test_a_certificate_that_is_not_trusted_is_told_with_the_setting(make: Make, publish: Publish, private_site: Mirror, phase: str) -> None:
+def test_a_certificate_that_is_not_trusted_is_told_with_the_setting(
+    make: Build, publish: Publish, private_site: Mirror, phase: str
+) -> None:
     checksum = private_site.publish("answer", "1.0.0", ANSWER)
     without = ("Cargo.lock",) if phase == "lock" else ()
-    commit_sha = publish({"Cargo.toml": MANIFEST, "Cargo.lock": locked(checksum), "src/lib.rs": LIBRARY}, without=without)
+    commit_sha = publish(guest(checksum), without=without)
     git_url = private_site.git_url if phase == "source" else f"file://{private_site.repositories}"
 
     with pytest.raises(BuildError) as caught:

@@ -55,6 +55,7 @@ def test_of_source(ended: PhaseResult, code: str) -> None:
         ("error: failed to load source for dependency `x`", "dependency_not_found", "lockfile_outdated", "dependency_not_found"),
         ("warning: spurious network error (3 tries remaining): [6] Could not resolve hostname", *["fetch_network"] * 3),
         ("fatal: transport 'ssh' not allowed", *["unsupported_source"] * 3),
+        ("error: failed to load source for dependency `x`\nfailed to read `/etc/Cargo.toml`", *["manifest_invalid"] * 3),
         ("error: something new", *["manifest_invalid"] * 3),
     ],
 )

@@ -135,7 +135,10 @@ def test_no_hook_filter_or_monitor_of_a_repository_runs(build: Build, publish: P
 def test_a_repository_over_its_limit_is_not_kept(refused: Refused, publish: Publish) -> None:
     commit_sha = publish({"blob": bytes(range(256)) * 4096 * 3}, name="guest")
 
-    assert refused(commit_sha, limits=replace(SMALL, source_mb=1)).code == "repo_too_large"
+    error = refused(commit_sha, limits=replace(SMALL, source_mb=1))
+
+    assert error.code == "repo_too_large"
+    assert "1 MiB" in error.sentence
 
 
 def test_what_does_not_exist_is_named(refused: Refused, publish: Publish, mirror: Path) -> None:

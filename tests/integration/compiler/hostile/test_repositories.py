@@ -67,6 +67,9 @@ def manifest(dependency: str) -> dict[str, str]:
         pytest.param("manifest_invalid", {"Cargo.toml": "[package\n"}, (), id="broken-manifest"),
         pytest.param("manifest_invalid", {"Cargo.toml": Path("/etc/passwd")}, (), id="linked-manifest"),
         pytest.param("manifest_invalid", manifest('x = { path = "../../etc" }'), (), id="path-outside"),
+        pytest.param(
+            "manifest_invalid", {"Cargo.toml": f'{LIBRARY}[patch.crates-io]\nx = {{ path = "../../conf" }}\n'}, (), id="patch-outside"
+        ),
         pytest.param("manifest_invalid", {"Cargo.toml": f'{PACKAGE}members = ["../../tmp"]\n'}, (), id="member-outside"),
         pytest.param("no_artifact", {"Cargo.toml": LIBRARY.replace("cdylib", "rlib")}, (), id="no-module"),
         pytest.param(
