@@ -240,7 +240,7 @@ def test_a_chain_that_is_away_is_waited_for(*, house: Any, chain: Chain, worker:
     ],
 )
 def test_a_task_that_tells_neither_source_nor_sender_is_judged_by_the_contracts_own_record(
-    *, house: Any, chain: Chain, start: Any, wait: Any, task: Any, lists: dict[str, str], told: str
+    *, house: Any, chain: Chain, worker: Worker, start: Any, wait: Any, task: Any, reported: Any, lists: dict[str, str], told: str
 ) -> None:
     requested = chain.request()
     bridge = start(**lists, monitor="false")
@@ -250,4 +250,8 @@ def test_a_task_that_tells_neither_source_nor_sender_is_judged_by_the_contracts_
     assert (job.response.error if job.response else "") == told
     assert [one.data_id for one in house.store.by_repository("a/b")] == [requested.data_id]
     assert job.sender_id == CLIENT_ID
+    if told:
+        assert worker.submitter.submit() == 1
+        assert reported(requested.request_id)[0]["error"] == told
+        assert told in chain.client.result(requested.request_id).error
     assert bridge.terminate() == 0
