@@ -147,7 +147,8 @@ class Intake:
             self.ready.clear()
             return Taken.LATER
         except Undecided as error:
-            log.info("task waits for a decision, in the journal", action="decide_task_later", data_id=task.data_id, reason=error.sentence)
+            if key not in self._again_at:  # told once
+                log.info("task waits in the journal for a decision", action="decide_task_later", data_id=task.data_id, reason=str(error))
             self._again_at[key] = time.monotonic() + _DECIDE_SECONDS
             return Taken.LATER
         except Exception:

@@ -92,6 +92,8 @@ def _run(job: Job, settings: Settings) -> ExecutionResult:
         try:
             module, request = found.module_of(job, sha256=job.module_sha256), found.request_of(job)
         except JobError as error:
+            if error.code not in _GONE:
+                raise
             what, remedy = _GONE[error.code]
             raise OffchainVMError(f"The {what} of this job is gone: {error.sentence}.", remedy=remedy) from error
         with rooms.executor(here) as executor:
