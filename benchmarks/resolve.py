@@ -70,6 +70,10 @@ SCENARIOS = (
     Scenario(name="16 function-call keys, window 8", resolves=1000, function_call_keys=16),
     Scenario(name="1 full-access key, window 1", resolves=100, full_access_keys=1, window=1),
     Scenario(name="1 full-access key, window 8", resolves=800, full_access_keys=1),
+    Scenario(name="4 full-access keys, window 1", resolves=500, full_access_keys=4, window=1),
+    Scenario(name="4 full-access keys, window 8", resolves=1500, full_access_keys=4),
+    Scenario(name="16 full-access keys, window 1", resolves=1500, full_access_keys=16, window=1),
+    Scenario(name="16 full-access keys, window 8", resolves=2000, full_access_keys=16),
     # No divisor of a block's time: the answers come at every moment between two blocks.
     Scenario(name="1 function-call key, window 8, 2 answers a second", resolves=60, function_call_keys=1, offered_per_second=2),
 )

@@ -244,8 +244,8 @@ class Settler:
 
     def _refund_due(self, flight: Transaction) -> bool:
         """Whether its key has another transaction that a block may hold: when that is final, allowance may come back."""
-        others = [other for other in self._flights if other.public_key == flight.public_key and other.hash != flight.hash]
-        return not all(self._watches[other.hash].absent for other in others)
+        others = (other for other in self._flights if other.public_key == flight.public_key and other.hash != flight.hash)
+        return any(watch.aboard or not watch.absent for watch in (self._watches[other.hash] for other in others))
 
     def _act_alone(self, flight: Transaction, watch: _Watch, finding: _Finding) -> None:
         """Act, so that one transaction about which nothing can be done keeps no other from its turn."""
