@@ -59,8 +59,14 @@ class Network:
             "CARGO_TERM_COLOR": "never",
             "CARGO_TERM_PROGRESS_WHEN": "never",
             **dict.fromkeys(names, f"{FOLDER}/ca.crt"),
-            **git.proxy_environment(),
+            **self._proxy(),
         }
+
+    def _proxy(self) -> dict[str, str]:
+        """This host's proxy; it would find the way to hosts that are cut off, so they are not asked for through it."""
+        given = git.proxy_environment()
+        direct = ",".join(filter(None, [given.get("no_proxy") or given.get("NO_PROXY"), *self.cut_off]))
+        return {**given, **dict.fromkeys(("no_proxy", "NO_PROXY"), direct)} if given and direct else given
 
     @property
     def _base(self) -> str:

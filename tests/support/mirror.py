@@ -1,7 +1,7 @@
 """A site's own mirror over HTTP: bare repositories for git, a sparse registry of crates made here, and the faults of both.
 
 It listens on the gateway of an internal network of the container engine, which leads nowhere else: what is built through
-it was built without the internet. Asked by absolute addresses it is a proxy too, for the one site that it is.
+it was built without the internet. It may be the proxy before another one too.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ import hashlib
 import io
 import json
 import os
+import select
+import socket
 import subprocess
 import tarfile
 import threading
@@ -51,7 +53,7 @@ def make_crate(name: str, version: str, files: dict[str, str], *, links: dict[st
 
 
 class Mirror:
-    """The server; ``requests`` has the path of every request, with ``proxy:`` before those that came as to a proxy."""
+    """The server; ``requests`` has the path of every request, and what was asked of it as a proxy."""
 
     def __init__(self, host: str, repositories: Path, *, tls: SSLContext | None = None) -> None:
         self.repositories = repositories
@@ -61,6 +63,8 @@ class Mirror:
         self.faults: dict[str, str] = {}
         """By the start of a path: a status, ``drip`` or ``hang``."""
         self.requests: list[str] = []
+        self.behind: Mirror | None = None
+        """Whom it leads to as a proxy, whatever host is asked for."""
         self._server = ThreadingHTTPServer((host, 0), type("Handler", (_Handler,), {"mirror": self}))
         self._server.daemon_threads = True
         self.address = f"{host}:{self._server.server_port}"
@@ -114,12 +118,28 @@ class _Handler(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         self._answer(gzip.decompress(body) if self.headers.get("Content-Encoding") == "gzip" else body)
 
+    def do_CONNECT(self) -> None:
+        self.mirror.requests.append(f"CONNECT {self.path}")
+        assert self.mirror.behind is not None, "is no proxy"
+        host, _, port = self.mirror.behind.address.partition(":")
+        self.close_connection = True
+        with socket.create_connection((host, int(port))) as far:
+            self.send_response(200)
+            self.end_headers()
+            other = {self.connection: far, far: self.connection}
+            while ready := select.select(other, (), (), 60)[0]:
+                for end in ready:
+                    data = end.recv(65536)
+                    if not data:
+                        return
+                    other[end].sendall(data)
+
     def log_message(self, *_: object) -> None:
         pass
 
     def _answer(self, body: bytes) -> None:
         url = urlsplit(self.path)
-        self.mirror.requests.append(f"proxy:{url.path}" if url.netloc else url.path)
+        self.mirror.requests.append(url.path)
         fault = next((what for start, what in self.mirror.faults.items() if url.path.startswith(start)), "")
         if fault == "hang":
             self.mirror.stopping.wait(60)
@@ -147,7 +167,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _registry(self, path: str) -> None:
         parts = path.strip("/").split("/")
         if parts[-1] == "config.json":
-            # By the name that the client used: through a proxy it knows no other.
+            # By the name that the client used: behind a proxy it knows no other.
             host = self.headers["Host"]
             return self._send(200, json.dumps({"dl": f"{self.mirror.scheme}://builder:{SECRET}@{host}/crates"}).encode())
         if parts[0] == "index" and (rows := self.mirror.index_of(parts[-1])):

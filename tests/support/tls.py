@@ -45,14 +45,14 @@ class Certificate:
         return context
 
 
-def make_certificate(folder: Path, *addresses: str) -> Certificate:
-    """For 127.0.0.1, localhost and ``addresses``, signed by an authority of its own, good for a day."""
-    names: list[x509.GeneralName] = [x509.IPAddress(ipaddress.ip_address(address)) for address in ("127.0.0.1", *addresses)]
+def make_certificate(folder: Path, *hosts: str) -> Certificate:
+    """For 127.0.0.1, localhost and ``hosts`` (addresses or names), signed by an authority of its own, good for a day."""
+    names = [_host(host) for host in ("127.0.0.1", "localhost", *hosts)]
     authority_key, key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
     signer = x509.AuthorityKeyIdentifier.from_issuer_public_key(authority_key.public_key())
     authority = _unsigned("authority", authority_key).add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
     authority = authority.add_extension(_SIGNS_CERTIFICATES, critical=True)
-    server = _unsigned("server", key).add_extension(x509.SubjectAlternativeName([*names, x509.DNSName("localhost")]), critical=False)
+    server = _unsigned("server", key).add_extension(x509.SubjectAlternativeName(names), critical=False)
     server = server.add_extension(signer, critical=False)
     made = Certificate(folder / "authority.pem", folder / "certificate.pem", folder / "key.pem")
     for path, unsigned in ((made.authority, authority), (made.certificate, server)):
@@ -60,6 +60,13 @@ def make_certificate(folder: Path, *addresses: str) -> Certificate:
     plain = serialization.NoEncryption()
     made.key.write_bytes(key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, plain))
     return made
+
+
+def _host(host: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ipaddress.ip_address(host))
+    except ValueError:
+        return x509.DNSName(host)
 
 
 def _unsigned(name: str, key: ec.EllipticCurvePrivateKey) -> x509.CertificateBuilder:

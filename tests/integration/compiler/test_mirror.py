@@ -45,18 +45,30 @@ fn main() {{
     }}
 }}
 """
+NAME = "mirror.invalid"
 
 
 @pytest.fixture
 def certificate(network: tuple[str, str], tmp_path: Path) -> Certificate:
-    return make_certificate(tmp_path, network[1])
+    return make_certificate(tmp_path, network[1], NAME)
 
 
 @pytest.fixture
 def private_site(network: tuple[str, str], mirror: Path, certificate: Certificate) -> Iterator[Mirror]:
-    """The same over HTTPS, with a certificate of the site's own authority."""
+    """A mirror over HTTPS, with a certificate of the site's own authority."""
     with Mirror(network[1], mirror, tls=certificate.server_context) as server:
         yield server
+
+
+@pytest.fixture
+def proxy(site: Mirror, private_site: Mirror, monkeypatch: pytest.MonkeyPatch) -> Mirror:
+    """This host's proxy, which leads to the private site by any name."""
+    site.behind = private_site
+    for name in ("https_proxy", "HTTPS_PROXY"):
+        monkeypatch.setenv(name, f"http://{site.address}")
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    return site
 
 
 def publish_with_git_dependency(publish: Publish) -> str:
@@ -122,22 +134,17 @@ def test_a_network_that_is_gone_or_the_hosts_own_is_refused_with_its_setting(
 
 
 def test_proxy_and_authorities_are_for_the_networked_phases_alone(
-    make: Build, publish: Publish, site: Mirror, monkeypatch: pytest.MonkeyPatch
+    make: Build, publish: Publish, proxy: Mirror, private_site: Mirror, certificate: Certificate
 ) -> None:
-    """The mirror's name resolves nowhere: only the proxy knows the way."""
-    site.publish("answer", "1.0.0", ANSWER)
-    files = {"Cargo.toml": MANIFEST, "src/lib.rs": LIBRARY, "build.rs": NOTHING_OF_THE_NETWORK}
-    commit_sha = publish(files, without=("Cargo.lock",))
-    for name in ("http_proxy", "HTTP_PROXY"):
-        monkeypatch.setenv(name, f"http://{site.address}")
-    monkeypatch.delenv("no_proxy", raising=False)
-    monkeypatch.delenv("NO_PROXY", raising=False)
+    """The mirror's name resolves nowhere: only the proxy knows the way, and only CA_BUNDLE the authority. Nobody else is asked for."""
+    private_site.publish("answer", "1.0.0", ANSWER)
+    commit_sha = publish_with_git_dependency(publish)
 
-    make(commit_sha, mirror_url="http://mirror.invalid/git", crates_mirror_url="http://mirror.invalid/index/")
+    mirrors = {"mirror_url": f"https://{NAME}/git", "crates_mirror_url": f"https://{NAME}/index/"}
+    make(commit_sha, **mirrors, ca_bundle=certificate.authority)
 
-    assert site.requests
-    assert all(path.startswith("proxy:") for path in site.requests)
-    assert {"proxy:/index/an/sw/answer", "proxy:/crates/answer/1.0.0/download"} <= set(site.requests)
+    assert set(proxy.requests) == {f"CONNECT {NAME}:443"}
+    assert {"/index/an/sw/answer", "/crates/answer/1.0.0/download", "/git/someone/helper/info/refs"} <= set(private_site.requests)
 
 
 def test_a_mirror_of_a_private_authority_is_reached_by_its_certificate_alone(
