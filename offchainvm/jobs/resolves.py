@@ -37,8 +37,8 @@ class Resolves:
     def take(self, count: int, *, lease_seconds: float, final_height: int, token: str | None = None) -> list[Row]:
         """Rows to sign, oldest deadline first, at most ``count``; clears the doorbell first.
 
-        Rows whose deadline ``final_height`` has reached are settled EXPIRED instead. After a failed batch fewer come
-        at once; a row that an error blamed comes alone.
+        Rows that could not be executed before their deadline any more, by ``final_height``, are settled EXPIRED instead.
+        After a failed batch fewer come at once; a row that an error blamed comes alone.
 
         Raises:
             JournalAwaited: see ``replayed``.

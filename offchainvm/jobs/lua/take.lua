@@ -3,6 +3,8 @@
 -- Returns JSON, as a text, the host whose journal must be replayed first; else [[id, args, deadline, tries, report], …]. The answer to a repeated call has the rows that are still of this take.
 -- Needs: rows epochs
 local token, count, lease, final_height = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
+-- The head is two heights above the final block; there it is included at the earliest one higher, executed another one higher.
+local EXECUTED_AFTER = 4
 local function described(ids)
   local rows = {}
   for _, id in ipairs(ids) do
@@ -29,9 +31,9 @@ for _, id in ipairs(redis.call('ZRANGE', P .. 'waiting', 0, 4 * count + 20)) do
   local deadline = tonumber(now[1] or '')
   if now[3] ~= 'resolving' then
     redis.call('ZREM', P .. 'waiting', id)
-  elseif deadline and final_height >= deadline then
+  elseif deadline and final_height + EXECUTED_AFTER >= deadline then
     redis.call('ZREM', P .. 'waiting', id)
-    settle_job(id, 'expired', '', 'expired: the deadline of height ' .. now[1] .. ' has passed.')
+    settle_job(id, 'expired', '', 'expired: the deadline of height ' .. now[1] .. ' cannot be met any more.')
   elseif now[2] ~= '1' or #taken == 0 then
     redis.call('ZREM', P .. 'waiting', id)
     redis.call('ZADD', P .. 'taken', NOW + lease, id)

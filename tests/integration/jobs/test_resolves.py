@@ -66,8 +66,8 @@ def test_a_lost_reply_to_take_gives_the_same_rows(house: Any) -> None:
     assert house.resolves.waiting_count() == 1
 
 
-def test_rows_past_their_deadline_are_settled_as_expired_and_reported_as_failed(house: Any) -> None:
-    data_id, alive = house.waiting(1, deadline=500), house.waiting(2, deadline=501)
+def test_rows_whose_deadline_cannot_be_met_are_settled_as_expired_and_reported_as_failed(house: Any) -> None:
+    data_id, alive = house.waiting(1, deadline=504), house.waiting(2, deadline=505)
     assert [row.data_id for row in house.take(height=500)] == [alive]
     job = house.store.get(data_id)
     assert (job.state, job.verdict) == (State.SETTLED, Verdict.EXPIRED)
