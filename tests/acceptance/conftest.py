@@ -8,6 +8,7 @@ from typing import Any
 
 import builder
 import pytest
+import rabbitmq
 from world import World, until
 
 from offchainvm.cli.stack import Stack, StackOptions
@@ -57,3 +58,15 @@ def make_world(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Any]:
             yield World(stack, mirror)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def rabbitmq_node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[rabbitmq.Node]:
+    with rabbitmq.node(tmp_path_factory.mktemp("rabbitmq")) as node:
+        yield node
+
+
+@pytest.fixture(scope="module", params=["redis", "rabbitmq"])
+def broker(request: pytest.FixtureRequest) -> dict[str, str]:
+    """Each of the brokers, by its one setting: a file of tests that asks for it runs once with each."""
+    return {} if request.param == "redis" else {"BROKER_URL": request.getfixturevalue("rabbitmq_node").url}

@@ -16,8 +16,8 @@ from offchainvm.devnet.genesis import OPERATOR_ID
 
 
 @pytest.fixture(scope="module")
-def world(make_world, builder_image):
-    with make_world() as world:
+def world(make_world, builder_image, broker):
+    with make_world(settings=broker) as world:
         yield world
 
 

@@ -129,18 +129,6 @@ class World:
         psutil.wait_procs(tree, timeout=10)
         self.stack.kill(name)
 
-    def assert_outlives_its_worker(self, name: str) -> None:
-        """A job whose execute worker is killed while its guest runs is taken up anew, and answered once."""
-        self.cache(name, echo_module(rounds=SLOW_ROUNDS))
-        request = self.ask(name, "again")
-        first = self.wait_for_state(request, State.RUNNING)
-        self.kill_tree("execute")
-        self.stack.restart("execute")
-        self.assert_answered_once(request, "again")
-        job = self.store.get(request.data_id)
-        assert job is not None
-        assert job.fence > first.fence, "the first worker's fence must not count any more"
-
     def wait_for_log(self, name: str, text: str) -> None:
         until(lambda: text in self.stack.log_of(name), f"{text!r} in the log of {name}")
 
