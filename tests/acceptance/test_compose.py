@@ -15,7 +15,7 @@ import signal
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -118,7 +118,6 @@ class Compose:
     def __init__(self, folder: Path, images: dict[str, str], outside: dict[str, Any]) -> None:
         settings = {
             "API_BASE_URL": outside["coordinator_url"],
-            "API_AUTH_TOKEN": outside["token"],
             "NEAR_RPC_URL": outside["rpc_url"],
             "NEARDATA_API_URL": outside["neardata_url"],
             "FASTNEAR_API_URL": outside["fastnear_url"],
@@ -130,8 +129,9 @@ class Compose:
         }
         (folder / "env").write_text("".join(f"{name}={value}\n" for name, value in settings.items()))
         (folder / "key").write_text(outside["keys"].function_call_keys[0].secret_text)
+        (folder / "api_token").write_text(outside["token"])
         (folder / "web_token").write_text(WEB_TOKEN)
-        for secret in ("key", "web_token"):
+        for secret in ("key", "api_token", "web_token"):
             (folder / secret).chmod(0o444)  # its folder is ours alone; the container's user is another
         self.addresses = {name: f"127.0.0.1:{free_port()}" for name in ("web", "flower", "prometheus")}
         self._environment = {
@@ -140,6 +140,7 @@ class Compose:
             "HOME": str(folder),
             "ENV_FILE": str(folder / "env"),
             "OPERATOR_KEY_FILE": str(folder / "key"),
+            "API_TOKEN_FILE": str(folder / "api_token"),
             "WEB_TOKEN_FILE": str(folder / "web_token"),
             **{f"{name.upper()}_ADDRESS": address for name, address in self.addresses.items()},
             "DOCKER_GROUP": str(Path("/var/run/docker.sock").stat().st_gid),
@@ -188,6 +189,15 @@ def main_process(project: str, service: str) -> int:
     return int(first.attrs["State"]["Pid"])
 
 
+def secrets_of(outside: dict[str, Any]) -> tuple[str, str, str]:
+    return outside["keys"].function_call_keys[0].secret_text, outside["token"], WEB_TOKEN
+
+
+def holders(containers: Sequence[Container], mounted: str) -> set[str]:
+    """The services in whose containers something is mounted."""
+    return {one.labels["com.docker.compose.service"] for one in containers if mounted in str(one.attrs["Mounts"])}
+
+
 def test_fifty_requests_are_answered_once_each_by_three_that_execute_though_one_is_killed(
     compose: Compose, outside: dict[str, Any]
 ) -> None:
@@ -211,7 +221,7 @@ def test_fifty_requests_are_answered_once_each_by_three_that_execute_though_one_
     running = {(name, "running"): count for name, count in SCALE.items()}
     until(lambda: compose.states(lambda one: one.status) == running, "every service to run again")
     logs = compose("logs")
-    assert [secret for secret in (outside["keys"].function_call_keys[0].secret_text, outside["token"], WEB_TOKEN) if secret in logs] == []
+    assert [secret for secret in secrets_of(outside) if secret in logs] == []
 
 
 def test_every_container_of_ours_is_confined(compose: Compose) -> None:
@@ -220,8 +230,16 @@ def test_every_container_of_ours_is_confined(compose: Compose) -> None:
         limits = one.attrs["HostConfig"]
         assert (limits["ReadonlyRootfs"], limits["CapDrop"], limits["SecurityOpt"]) == (True, ["ALL"], ["no-new-privileges:true"]), one.name
         assert one.attrs["Config"]["User"] == "offchainvm"
-    holders = [one.labels["com.docker.compose.service"] for one in ours if "docker.sock" in str(one.attrs["Mounts"])]
-    assert holders == ["compile"]
+    assert holders(ours, "docker.sock") == {"compile"}
+
+
+def test_every_secret_is_a_file_in_the_containers_that_need_it_alone(compose: Compose, outside: dict[str, Any]) -> None:
+    ours = compose.containers()
+    assert holders(ours, "/run/secrets/api_auth_token") == {"bridge", "compile", "execute", "monitor"}
+    assert holders(ours, "/run/secrets/operator_private_key") == {"resolve"}
+    assert holders(ours, "/run/secrets/web_token") == {"web"}
+    told = str([one.attrs for one in ours])
+    assert [secret for secret in secrets_of(outside) if secret in told] == []
 
 
 def test_the_status_page_is_published_on_loopback_for_who_has_the_token(compose: Compose) -> None:

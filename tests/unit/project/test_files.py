@@ -20,17 +20,22 @@ def service(name: str) -> str:
     return found[1]
 
 
-def test_the_key_is_in_the_resolve_worker_alone() -> None:
-    assert "secrets: [operator_private_key]" in service("resolve")
-    for name in ("redis", "bridge", "compile", "execute", "flower"):
-        assert "operator_private_key" not in service(name)
-        assert "secrets" not in service(name)
-
-
-@pytest.mark.parametrize(("name", "secrets"), [("flower", []), ("web", ["web_token"])])
-def test_a_page_has_no_secret_but_its_own(name: str, secrets: list[str]) -> None:
-    assert "env_file: []" in service(name)
+@pytest.mark.parametrize(
+    ("name", "secrets"),
+    [
+        ("resolve", ["operator_private_key"]),
+        *[(name, ["api_auth_token"]) for name in ("bridge", "compile", "execute", "monitor")],
+        *[(name, []) for name in ("redis", "flower", "prometheus", "grafana")],
+        ("web", ["web_token"]),
+    ],
+)
+def test_a_service_is_given_the_secrets_of_its_role_alone(name: str, secrets: list[str]) -> None:
     assert re.findall(r"secrets: \[(.*)\]", service(name)) == secrets
+
+
+@pytest.mark.parametrize("name", ["flower", "web"])
+def test_a_page_reads_no_setting_of_the_workers(name: str) -> None:
+    assert "env_file: []" in service(name)
 
 
 @pytest.mark.parametrize("name", ["flower", "web", "prometheus", "grafana"])
@@ -38,11 +43,11 @@ def test_a_page_is_published_on_loopback_unless_told_otherwise(name: str) -> Non
     assert re.search(rf"ports: \[\"\$\{{{name.upper()}_ADDRESS:-127\.0\.0\.1:\d+}}:\d+\"\]", service(name))
 
 
-@pytest.mark.parametrize("name", ["bridge", "compile", "execute"])
-def test_a_key_left_in_the_env_file_is_blanked_where_it_has_no_use(name: str) -> None:
-    assert 'OPERATOR_PRIVATE_KEY: ""' in service(name) or "*with-token" in service(name)
-    assert 'OPERATOR_PRIVATE_KEY: ""' in service("bridge").partition("&with-token")[2]
-    assert 'OPERATOR_PRIVATE_KEYS: ""' in service("bridge").partition("&with-token")[2]
+@pytest.mark.parametrize("name", ["bridge", "compile", "execute", "monitor"])
+def test_a_secret_left_in_the_env_file_is_blanked(name: str) -> None:
+    assert "&with-token" in service(name) or "*with-token" in service(name)
+    for secret in ("API_AUTH_TOKEN", "OPERATOR_PRIVATE_KEY", "OPERATOR_PRIVATE_KEYS"):
+        assert f'{secret}: ""' in service("bridge").partition("&with-token")[2]
 
 
 def test_the_docker_socket_is_in_the_compile_worker_alone() -> None:
