@@ -176,6 +176,7 @@ class Settler:
             watch.for_slot.looked(now)
             if nonces.get(flight.public_key, 0) >= flight.nonce:
                 watch.for_slot.found(now)
+                watch.for_end.early(now)
                 self._free_slot(flight, watch)
                 if now < watch.send_at(flight):
                     watch.for_end = Wait(self._from_aboard_to_final, now)

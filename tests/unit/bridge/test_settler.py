@@ -53,6 +53,25 @@ def test_while_nobody_waits_for_a_slot_each_is_looked_up_once_when_it_should_be_
     assert world.rpc.calls == ["tx"] * 20
 
 
+def test_what_a_block_takes_later_than_believed_final_is_not_looked_up_before_that(world: World) -> None:
+    world.resolves.waiting = 1
+    world.resolves.add("h0", nonce=5)
+    world.turn(0)
+    world.rpc.key = AccessKey(nonce=5, block_height=100, full_access=False)
+    world.turn(0.6)
+    world.rpc.answers["h0"] = succeeded()
+    world.turn(0.5)
+    assert list(world.resolves.settled) == ["h0"]
+    world.resolves.waiting = 0
+    world.resolves.add("h1", nonce=6)
+    world.rpc.calls.clear()
+    world.turn(0)
+    world.turn(0.5)
+    assert world.rpc.calls == []
+    world.turn(0.2)
+    assert world.rpc.calls == ["tx"]
+
+
 def test_one_that_is_on_its_way_tells_how_long_the_others_take(world: World) -> None:
     for number in range(5):
         world.resolves.add(f"h{number}", nonce=5 + number)
