@@ -1,9 +1,11 @@
-"""An honest program, compiled as a build would: what a worker must still do after a hostile one."""
+"""An honest program beside the hostile ones: its files must outlive each of them, and the worker must still compile it."""
 
 from __future__ import annotations
 
 import hashlib
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import resources
 
 from builds import EXECUTE, LIBRARY, LOCKFILE
@@ -22,20 +24,23 @@ _PHASE = Phase(
 )  # fmt: skip
 
 
-def compile_honest(builder: SandboxBuilder, owner: str) -> str:
-    """Run the phase in which strangers' code runs, in a sandbox of its own on this worker's engine; the module's hash.
-
-    The phases before it take as long again, and no code of strangers runs in them.
-    """
+@contextmanager
+def honest_sandbox(builder: SandboxBuilder, owner: str) -> Iterator[Sandbox]:
+    """A sandbox of this worker, with the program in it and as long as a file of tests may take."""
     toolchain = resources.files("offchainvm.compiler") / "scripts" / "toolchain.sh"
     with Sandbox(
         builder._connected(), build_id=uuid.uuid4().hex[:16], image=load_only(["builder_image"]).builder_image, owner=owner,
-        runtime="", timeout_seconds=90, volumes_mb={"conf": 8, "src": 8, "cargo": 8, "build": 64}, log_bytes=65536,
+        runtime="", timeout_seconds=3600, volumes_mb={"conf": 8, "src": 8, "cargo": 8, "build": 64}, log_bytes=65536,
     ) as place:  # fmt: skip
         place.put_files("/conf", [("toolchain.sh", toolchain.read_bytes())])
         place.put_files("/src", [(name, text.encode()) for name, text in _SOURCES.items()])
-        result = place.run(_PHASE, lambda line: None)
-        assert result.exit_code == 0, result.log_tail
-        wasm = place.read_file(f"/build/target/{_TARGET}/release/guest.wasm", limit_bytes=2**20)
+        yield place
+
+
+def compile_honest(place: Sandbox) -> str:
+    """Run the phase in which strangers' code runs, from an empty target folder; the module's hash."""
+    result = place.run(_PHASE, lambda line: None)
+    assert result.exit_code == 0, result.log_tail
+    wasm = place.read_file(f"/build/target/{_TARGET}/release/guest.wasm", limit_bytes=2**20)
     assert wasm is not None
     return hashlib.sha256(wasm).hexdigest()

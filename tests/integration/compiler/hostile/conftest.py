@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 from builds import SMALL, Build, Refused
-from honest import compile_honest
+from honest import compile_honest, honest_sandbox
 from left_behind import left_behind
 
 from offchainvm.compiler.build import SandboxBuilder
+from offchainvm.compiler.sandbox import Sandbox
 from offchainvm.errors import BuildError
 from offchainvm.settings import load_only
 
@@ -38,16 +39,24 @@ def builder(state_dir: Path, owner: str, mirror: Path) -> Iterator[SandboxBuilde
 
 
 @pytest.fixture(scope="module")
-def honest_sha256(builder: SandboxBuilder, owner: str) -> str:
-    """What comes of an honest program before anything hostile was built."""
-    return compile_honest(builder, owner)
+def neighbour(client: DockerClient, builder: SandboxBuilder, owner: str) -> Iterator[Sandbox]:
+    """The sandbox of an honest program, there all the time that others are hostile."""
+    with honest_sandbox(builder, f"{owner}-neighbour") as place:
+        yield place
+    assert left_behind(client, f"{owner}-neighbour") == []
+
+
+@pytest.fixture(scope="module")
+def honest_sha256(neighbour: Sandbox) -> str:
+    """What comes of it before anything hostile was built."""
+    return compile_honest(neighbour)
 
 
 @pytest.fixture(autouse=True)
-def unharmed(client: DockerClient, builder: SandboxBuilder, owner: str, honest_sha256: str) -> Iterator[None]:
-    """After every case an honest program gives the bytes of before, and no container, volume or process is left."""
+def unharmed(client: DockerClient, neighbour: Sandbox, owner: str, honest_sha256: str) -> Iterator[None]:
+    """After every case the worker compiles the neighbour to the bytes of before, and no container, volume or process is left."""
     yield
-    assert compile_honest(builder, owner) == honest_sha256
+    assert compile_honest(neighbour) == honest_sha256
     assert left_behind(client, owner) == []
 
 

@@ -80,7 +80,7 @@ def test_the_limit_of_processor_time_ends_a_build_that_computes(build: Build, pu
 
 def test_the_reaper_ends_the_build_of_a_frozen_worker(client: DockerClient, owner: str, frozen: Callable[..., BuildWorker]) -> None:
     """Of another process: it knows this build by its labels alone."""
-    with frozen(lifetime_seconds=10) as worker:
+    with frozen(lifetime_seconds=8) as worker:
         wait_until(lambda: reaper.reap(client) is not None and not worker.running())
         assert not client.volumes.list(filters={"label": f"{reaper.LABEL_OWNER}={owner}"})
         assert worker.is_frozen
