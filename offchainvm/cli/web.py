@@ -62,10 +62,16 @@ def _serve(settings: Settings) -> None:
 
 
 def _live_until_a_signal(name: str) -> None:
-    """Say every few seconds that the process ``name`` lives; return when SIGTERM or Ctrl-C came."""
+    """Say every few seconds that the process ``name`` lives; return when SIGTERM or Ctrl-C came. A second one ends the process at once."""
     came: list[int] = []
+
+    def heard(number: int, _frame: object) -> None:
+        came.append(number)
+        for each in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(each, signal.SIG_DFL)
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda number, _frame: came.append(number))
+        signal.signal(number, heard)
     touched_at = float("-inf")
     while not came:
         if time.monotonic() - touched_at >= _TOUCH_EVERY_SECONDS:

@@ -50,6 +50,20 @@ def test_it_serves_tells_its_health_is_registered_keeps_its_token_and_ends_at_a_
     assert registry.sightings() == []
 
 
+def test_a_second_signal_ends_it_at_once_where_redis_holds_it_up(tmp_path: Path) -> None:
+    with EmbeddedRedis() as server, systemd.manager() as manager:
+        settings = {"REDIS_URL": server.url, "NOTIFY_SOCKET": manager.socket_path}
+        with command(tmp_path, "--port", str(free_port()), **settings) as process:
+            until(lambda: "READY=1" in manager.heard(), "the page to be there")
+            os.kill(server.pid or 0, signal.SIGSTOP)
+            process.send_signal(signal.SIGTERM)
+            until(lambda: "STOPPING=1" in manager.heard(), "the first signal to be heard")
+            process.send_signal(signal.SIGTERM)
+            code = process.wait(timeout=2)
+        os.kill(server.pid or 0, signal.SIGCONT)
+    assert code == -signal.SIGTERM
+
+
 @pytest.mark.parametrize(
     ("words", "code", "told"),
     [
