@@ -69,6 +69,21 @@ def test_an_execute_worker_finishes_the_guest_that_runs(world: World) -> None:
     world.stack.restart("execute")
 
 
+def test_what_an_execute_worker_fetched_and_did_not_begin_goes_to_the_next_one(world: World) -> None:
+    world.cache("fetched", echo_module(rounds=SLOW_ROUNDS))
+    requests = [world.ask("fetched", f"number {number}") for number in range(5)]
+    world.wait_for_state(requests[0], State.RUNNING, "execute")
+    until(lambda: all(world.store.get(request.data_id) for request in requests), "all to be accepted")
+    assert ask_to_stop(world, "execute") == 0
+    behind = [request for request in requests if job_of(world, request.data_id).state is State.QUEUED]
+    assert behind, "it has two processes: it began two, or three"
+    world.stack.restart("execute")
+    for number, request in enumerate(requests):
+        world.assert_answered_once(request, f"number {number}")
+    told = {event.what for request in behind for event in world.store.history(request.data_id)}
+    assert "published_again" not in told, "no message was lost"
+
+
 def test_a_second_signal_ends_an_execute_worker_at_once_and_another_runs_the_job(world: World) -> None:
     world.cache("twice", echo_module(rounds=2 * SLOW_ROUNDS))
     request = world.ask("twice", "given back", limits=Limits(max_instructions=10**11))
