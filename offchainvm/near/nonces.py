@@ -24,9 +24,9 @@ NONCES_PER_HEIGHT = 1_000_000
 """The chain refuses a nonce at or over this times the height; a chunk producer drops it without a word."""
 MARGIN = 1_000
 REFUSED = "refused: "
+"""Begins the reason of a hold that waits for the operator: the chain refuses what this key signs."""
 UNTIL_EMPTY = "settler: "
 """Begins the reason of a hold that the settler ends when the key has nothing in flight."""
-"""Begins the reason of a hold that waits for the operator: the chain refuses what this key signs."""
 _LARGEST = 2**53
 """Lua counts in doubles: whole numbers are exact up to here (height 9 × 10^9)."""
 _KEY, _HELD, _NAMES = "ovm:key:", "ovm:keys-held:", "ovm:key-names"
