@@ -21,6 +21,8 @@ from offchainvm.fleet import Member, Registry
 from offchainvm.jobs.connection import connect
 
 SECONDS = 30
+# Who started the tests in the background of a shell has told them to ignore Ctrl-C, and so would what they start.
+FOREGROUND = ("env", "--default-signal=INT", sys.executable)
 # The terminal is this process' own, so that Ctrl-C reaches it as it does a person's.
 ON_A_TERMINAL = "import fcntl, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); from offchainvm.cli import main; main(['workers', '--watch'])"
 FIRST, SECOND = (Member(f"execute@{name}", name, ("execute",)) for name in ("first", "second"))
@@ -66,7 +68,7 @@ class Terminal:
 def test_a_terminal_shows_who_comes_is_told_that_redis_is_away_and_ends_at_ctrl_c(server: EmbeddedRedis, tmp_path: Path) -> None:
     with connect(server.url) as redis:
         Registry(redis).beat(FIRST, well=True)
-        terminal = Terminal([sys.executable, "-c", ON_A_TERMINAL], environment(server, tmp_path))
+        terminal = Terminal([*FOREGROUND, "-c", ON_A_TERMINAL], environment(server, tmp_path))
         try:
             terminal.wait_for("execute@first")
             Registry(redis).beat(SECOND, well=True)
@@ -86,7 +88,7 @@ def test_a_terminal_shows_who_comes_is_told_that_redis_is_away_and_ends_at_ctrl_
 def test_a_program_reads_one_line_of_json_each_time_and_ends_it_with_the_same_signal(server: EmbeddedRedis, tmp_path: Path) -> None:
     with connect(server.url) as redis:
         Registry(redis).beat(FIRST, well=True)
-    command = [sys.executable, "-m", "offchainvm", "workers", "--watch", "--json"]
+    command = [*FOREGROUND, "-m", "offchainvm", "workers", "--watch", "--json"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, env=environment(server, tmp_path), text=True) as process:
         assert process.stdout is not None
         for line in (process.stdout.readline(), process.stdout.readline()):
