@@ -35,7 +35,8 @@ _NO_DEPENDENCY = re.compile(
 _NO_MANIFEST = re.compile(r"failed to read `[^`]+/Cargo\.toml`")
 _NOT_ALLOWED = re.compile(r"transport '[^']*' not allowed")
 _BUILD_SCRIPT = re.compile(r"failed to run custom build command")
-_ERROR_LINE = re.compile(r"^(?:error|fatal)(?:\[E\d+\])?: .+", re.MULTILINE)
+_ERROR_LINE = re.compile(r"^((?:error|fatal)(?:\[E\d+\])?: .+)(?:\n +--> (\S+:\d+:\d+)$)?", re.MULTILINE)
+"""And the place in the source, where the compiler tells one below it."""
 # SIGXCPU, the kernel's signal for a process that has used up its processor time: as cargo tells it, and as an exit code.
 _PROCESSOR_TIME = re.compile(r"\(signal: 24\b")
 _KILLED, _OUT_OF_PROCESSOR_TIME = 137, 152
@@ -132,9 +133,11 @@ def _of_limits(result: PhaseResult, doing: str, limits: BuildLimits | None) -> B
 
 
 def _reason(result: PhaseResult) -> str:
-    """The first line of the tools that calls itself an error."""
+    """The first line of the tools that calls itself an error, and its place in the source where that is told."""
     match = _ERROR_LINE.search(result.log_tail)
-    return match[0][:200] if match else f"exit code {result.exit_code}"
+    if match is None:
+        return f"exit code {result.exit_code}"
+    return match[1][:200] + (f" ({match[2][:100]})" if match[2] else "")
 
 
 def _error(code: BuildCode, sentence: str, result: PhaseResult, remedy: str = "") -> BuildError:

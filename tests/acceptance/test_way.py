@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import re
 
 import pytest
 from world import TARGET, echo_module, until
@@ -129,7 +130,7 @@ def test_a_compile_error_is_resolved_on_the_contract_and_reported(world, no_sand
     request = world.ask("broken", "", commit=sha)
     result = world.result(request)
     assert result.state == "failed"
-    assert result.response["error"].startswith("compile_error: ")
+    assert re.fullmatch(r"compile_error: The program does not compile: error: .+ \(src/lib\.rs:1:\d+\)", result.response["error"])
     [report] = world.reports(request)
     assert report["success"] is False
     assert report["error"] == result.response["error"]

@@ -90,3 +90,11 @@ def test_the_sentence_holds_the_first_error_of_the_tools() -> None:
 
     assert error.sentence == "The program does not compile: error[E0308]: mismatched types"
     assert "aborting" in error.log_tail
+
+
+def test_the_sentence_tells_the_place_in_the_source_where_the_compiler_does() -> None:
+    told = "warning: x\n --> src/a.rs:1:1\nerror[E0308]: mismatched types\n  --> src/lib.rs:3:5\n   |\nerror: aborting"
+
+    error = failures.of_compile(result(told), BuildLimits())
+
+    assert error.sentence == "The program does not compile: error[E0308]: mismatched types (src/lib.rs:3:5)"
