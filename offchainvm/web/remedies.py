@@ -14,7 +14,7 @@ _BY_CODE: dict[BuildCode | Status | JobCode, str] = {
     BuildCode.COMMIT_NOT_FOUND: "Check the commit: it must be pushed, and reachable from a branch or tag.",
     BuildCode.REPO_TOO_LARGE: "Keep large files out of the repository.",
     BuildCode.UNSUPPORTED_SOURCE: "Name a public repository on github.com.",
-    BuildCode.MANIFEST_MISSING: "Cargo.toml must stand at the root of the repository.",
+    BuildCode.MANIFEST_MISSING: "One Cargo.toml must stand above all others: in the root, or in the one folder that has any.",
     BuildCode.MANIFEST_INVALID: "Run `cargo metadata` in the repository; it names the line.",
     BuildCode.LOCKFILE_MISSING: "Commit Cargo.lock, or set REQUIRE_LOCKFILE=false.",
     BuildCode.LOCKFILE_OUTDATED: "Run `cargo update --workspace`, and commit Cargo.lock.",

@@ -12,7 +12,7 @@ from offchainvm.cli.run import EXIT_CODES
 from offchainvm.engine.limits import KIB, MIB, CompileLimits, Limits, ModuleLimits
 from offchainvm.engine.meter import STACK_BYTES
 from offchainvm.engine.wasmtime_engine import WASM_STACK_BYTES
-from offchainvm.errors import RETRIES, Status
+from offchainvm.errors import RETRIES, BuildCode, JobCode, Status
 from offchainvm.models import ExecutionResponse, ResourcesUsed
 from offchainvm.near.payload import YIELD_PAYLOAD_LIMIT_BYTES, resume_bytes
 from offchainvm.settings import Settings
@@ -27,16 +27,20 @@ def rows(heading: str) -> list[list[str]]:
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
 
 
-def test_every_status_has_its_cause_and_its_remedy() -> None:
-    told = rows("How a run can end")
-    assert [name.strip("`") for name, *_ in told] == [status.value for status in Status]
+ENDS = {"How a run can end": Status, "How a build can end": BuildCode, "How a job can end besides": JobCode}
+
+
+@pytest.mark.parametrize("heading", ENDS)
+def test_every_end_has_its_cause_and_its_remedy(heading: str) -> None:
+    told = rows(heading)
+    assert [name.strip("`") for name, *_ in told] == [code.value for code in ENDS[heading]]
     assert all(cause and (remedy or name == "`ok`") for name, cause, remedy in told)
 
 
-@pytest.mark.parametrize(("status", "words"), [(Status.ENGINE_CRASH, "tried once more"), (Status.INTERNAL_ERROR, "tried twice more")])
-def test_repeats_are_told_as_they_are(status: Status, words: str) -> None:
-    assert {"tried once more": 1, "tried twice more": 2}[words] == RETRIES[status.value].times
-    assert any(name == f"`{status.value}`" and words in cause for name, cause, _ in rows("How a run can end"))
+@pytest.mark.parametrize("code", RETRIES)
+def test_repeats_are_told_as_they_are(code: str) -> None:
+    words = f"{['once', 'twice', 'three times'][RETRIES[code].times - 1]} more"
+    assert any(name == f"`{code}`" and words in cause for heading in ENDS for name, cause, *_ in rows(heading))
 
 
 def test_the_sizes_of_a_module_are_those_that_are_checked() -> None:
