@@ -2,8 +2,8 @@
 
 VENV ?= .venv
 IMAGE ?= offchainvm-worker
-# Several processes, each with whole files of tests; JOBS=0 for one.
-JOBS ?= 2
+# Several processes, each with whole files of tests, which wait more than they compute; JOBS=0 for one.
+JOBS ?= 3
 PYTEST_ARGS ?=
 PYTEST := pytest -n $(JOBS) --no-loadscope-reorder
 RUN := $(VENV)/bin
