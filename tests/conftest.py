@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from xdist.scheduler import LoadScopeScheduling
 
-# These tests share one costly set-up, or would take the processors from each other while a deadline runs.
-TOGETHER = ("tests/acceptance/", "tests/integration/cli/")
+# These tests share one costly set-up.
+TOGETHER = ("tests/integration/cli/",)
 
 
 class ByFile(LoadScopeScheduling):  # type: ignore[misc]  # xdist publishes no types
