@@ -92,8 +92,8 @@ def test_every_end_of_a_component_has_its_status(run, wasm, status):
 
 def test_a_components_memory_is_never_told_to_be_more_than_its_limit(run):
     touched = command("(memory.fill (i32.const 0) (i32.const 1) (i32.const 8388608)) (i32.const 0)", more="(memory 128)")
-    assert 8 * MIB <= run(touched).peak_memory_bytes <= 16 * MIB
-    assert run(touched, memory_bytes=8 * MIB).peak_memory_bytes == 8 * MIB
+    assert 7 * MIB < run(touched).peak_memory_bytes <= 16 * MIB
+    assert 7 * MIB < run(touched, memory_bytes=8 * MIB).peak_memory_bytes <= 8 * MIB
 
 
 def test_a_trap_of_a_component_has_its_code(run):
