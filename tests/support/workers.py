@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-SECONDS = 30
+SECONDS = 60
 
 
 class Worker:

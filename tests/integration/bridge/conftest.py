@@ -48,7 +48,7 @@ typer.run(bridge)
 """
 
 
-def eventually(look: Callable[[], Any], *, seconds: float = 20.0) -> Any:
+def eventually(look: Callable[[], Any], *, seconds: float = 60.0) -> Any:
     """The first true answer of ``look``."""
     end = time.monotonic() + seconds
     while not (answer := look()):

@@ -18,6 +18,7 @@ from offchainvm.devnet import serve
 from offchainvm.devnet.client import DevnetClient, Requested
 from offchainvm.devnet.genesis import CLIENT_ID, OPERATOR_ID, Keys, genesis
 from offchainvm.devnet.node import NodeApp
+from offchainvm.jobs.pauses import Pauses
 from offchainvm.jobs.record import State, ToResolve, Verdict
 from offchainvm.jobs.resolves import Resolves
 from offchainvm.jobs.store import JobStore
@@ -163,8 +164,10 @@ def test_a_monitor_that_is_killed_goes_on_behind_its_cursor(
 def test_a_frozen_monitor_that_wakes_stands_by(*, house: Any, chain: Chain, start: Any, wait: Any) -> None:
     frozen = start(WORKER_ID="frozen")
     wait(lambda: frozen.lines("monitor_active"))
+    pauses = Pauses(house.redis)
+    pauses.pause("frozen")  # a task for one of its polls would lie in its socket until it wakes
+    wait(lambda: not pauses.polls())
     frozen.process.send_signal(signal.SIGSTOP)
-    wait(lambda: not house.coordinator._waiters)  # a task for one of its polls would lie in its socket until it wakes
     ids = {chain.request(1).data_id}
     house.redis.delete(ACTIVE)
     start(WORKER_ID="other")
