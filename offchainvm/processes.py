@@ -1,4 +1,4 @@
-"""Small promises between a process and its children: that they end with it, and what it forgets."""
+"""Small promises of a process: that its children end with it, what it forgets, and that it hears who asks it to stop."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import ctypes
 import os
 import signal
 import sys
+import time
 
 _PR_SET_PDEATHSIG = 1  # prctl(2)
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -57,3 +58,30 @@ def forget_environment_variable(name: str) -> None:
     value = os.environ.pop(name, None)
     if address and value:
         ctypes.memset(address, ord("*"), len(os.fsencode(value)))
+
+
+class StopSignal:
+    """SIGTERM or SIGINT, once one came. The handler takes no lock, as an event's does: the main thread may hold it just then.
+
+    ``second_ends``: another one ends the process at once.
+    """
+
+    _TICK_SECONDS = 0.2
+
+    def __init__(self, *, second_ends: bool = True) -> None:
+        self.number = 0
+        self._second_ends = second_ends
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._hear)
+
+    def wait(self, seconds: float) -> bool:
+        """Whether one came; in the main thread, for at most ``seconds``."""
+        until = time.monotonic() + seconds
+        while not self.number and (left := until - time.monotonic()) > 0:
+            time.sleep(min(left, self._TICK_SECONDS))
+        return bool(self.number)
+
+    def _hear(self, number: int, _frame: object) -> None:
+        if self.number and self._second_ends:
+            os._exit(128 + number)
+        self.number = number

@@ -17,10 +17,9 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
-from types import FrameType
 
 from offchainvm import logs
-from offchainvm.processes import bound_command, forget_environment_variable
+from offchainvm.processes import StopSignal, bound_command, forget_environment_variable
 
 log = logs.get_logger()
 
@@ -87,20 +86,14 @@ def _stop(process: subprocess.Popen[bytes], seconds: float) -> None:
 
 def keep_running(command: list[str], *, descriptors: Sequence[int] = ()) -> None:
     """Run ``command``, with these ``descriptors``, again and again, with back-off, until this process gets SIGTERM or SIGINT."""
-    stopping = threading.Event()
-
-    def ask_to_stop(_signal: int, _frame: FrameType | None) -> None:
-        stopping.set()
-
-    signal.signal(signal.SIGTERM, ask_to_stop)
-    signal.signal(signal.SIGINT, ask_to_stop)
+    stopping = StopSignal(second_ends=False)
     pause_seconds = 1.0
-    while not stopping.is_set():
+    while not stopping.number:
         started = time.monotonic()
         process = subprocess.Popen(bound_command(command, signal_number=signal.SIGTERM), pass_fds=descriptors)
         while process.poll() is None and not stopping.wait(0.5):
             pass
-        if stopping.is_set():
+        if stopping.number:
             return _stop(process, STOP_SECONDS)
         log.error("The resolve worker ended; it starts again.", action="restart_resolve_child", exit_code=process.returncode)
         pause_seconds = 1.0 if time.monotonic() - started > 60 else min(2 * pause_seconds, LONGEST_PAUSE_SECONDS)

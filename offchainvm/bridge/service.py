@@ -7,7 +7,6 @@ what a poll had not yet brought.
 
 from __future__ import annotations
 
-import os
 import signal
 import threading
 import time
@@ -16,10 +15,10 @@ from dataclasses import dataclass
 
 from offchainvm import health, notify
 from offchainvm.logs import get_logger
+from offchainvm.processes import StopSignal
 
 log = get_logger()
 
-_TICK_SECONDS = 0.2
 _TOUCH_EVERY_SECONDS = 5.0
 _LONGEST_RESTART_SECONDS = 30.0
 _GRACE_SECONDS = 8.0
@@ -63,22 +62,17 @@ class Service:
 
     def __init__(self, parts: Sequence[Part], *, name: str, on_stop: Sequence[Callable[[], None]] = ()) -> None:
         self._parts, self._name, self._on_stop = parts, name, on_stop
-        self._stopping = threading.Event()
         self._stops = {part.name: _Stop(health.Loop(part.patience_seconds + part.grace_seconds)) for part in parts}
         self._threads: dict[str, threading.Thread] = {}
 
     def run(self) -> int:
         """Work until a signal; the exit code."""
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._on_signal)
+        asked = StopSignal()
         self.start()
-        touched_at = float("-inf")
-        while not self._stopping.is_set():
-            if time.monotonic() - touched_at >= _TOUCH_EVERY_SECONDS:
-                health.touch(self._name)
-                touched_at = time.monotonic()
-            # Short, because a signal is only seen between two waits of the main thread.
-            self._stopping.wait(_TICK_SECONDS)
+        health.touch(self._name)
+        while not asked.wait(_TOUCH_EVERY_SECONDS):
+            health.touch(self._name)
+        self._tell_stopping(asked.number)
         self.stop()
         return 0
 
@@ -110,10 +104,7 @@ class Service:
         if thread.is_alive():
             log.warning("a part did not stop in time", action="service_stop_late", part=part.name)
 
-    def _on_signal(self, number: int, _frame: object) -> None:
-        if self._stopping.is_set():
-            os._exit(128 + number)
-        self._stopping.set()
+    def _tell_stopping(self, number: int) -> None:
         notify.tell(notify.STOPPING)
         patience = max((part.grace_seconds for part in self._parts if part.intake), default=0.0)
         log.info(

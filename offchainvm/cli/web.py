@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import signal
-import time
 from typing import Any
 
 import typer
@@ -13,12 +11,12 @@ from offchainvm import health, logs, notify
 from offchainvm.errors import OffchainVMError
 from offchainvm.fleet import Heartbeat, Member, Registry
 from offchainvm.jobs.connection import connect
+from offchainvm.processes import StopSignal
 from offchainvm.settings import Role, Settings, load
 
 _HOST = typer.Option(None, help="Address to listen on, instead of WEB_HOST (127.0.0.1).")
 _PORT = typer.Option(None, min=1, max=65535, help="Port, instead of WEB_PORT (8585).")
 _TOUCH_EVERY_SECONDS = 5.0
-_TICK_SECONDS = 0.2
 
 
 def web(host: str | None = _HOST, port: int | None = _PORT) -> None:
@@ -63,18 +61,7 @@ def _serve(settings: Settings) -> None:
 
 def _live_until_a_signal(name: str) -> None:
     """Say every few seconds that the process ``name`` lives; return when SIGTERM or Ctrl-C came. A second one ends the process at once."""
-    came: list[int] = []
-
-    def heard(number: int, _frame: object) -> None:
-        came.append(number)
-        for each in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(each, signal.SIG_DFL)
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, heard)
-    touched_at = float("-inf")
-    while not came:
-        if time.monotonic() - touched_at >= _TOUCH_EVERY_SECONDS:
-            health.touch(name)
-            touched_at = time.monotonic()
-        time.sleep(_TICK_SECONDS)
+    asked = StopSignal()
+    health.touch(name)
+    while not asked.wait(_TOUCH_EVERY_SECONDS):
+        health.touch(name)
