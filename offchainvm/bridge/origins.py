@@ -10,10 +10,7 @@ from offchainvm.bridge.lists import Lists, Origin
 from offchainvm.compiler.source import parse_source
 from offchainvm.errors import BuildError, OffchainVMError, Unavailable
 from offchainvm.jobs.lookups import Lookups
-from offchainvm.logs import get_logger
 from offchainvm.models import CodeSource, CompileTask, ExecuteTask, KeptRequest
-
-log = get_logger()
 
 PATIENCE_SECONDS = 15.0
 """How long a request that the contract does not know is asked for again: an RPC node may be some blocks behind the Coordinator."""
