@@ -78,7 +78,8 @@ class Poller:
         self._timeout_seconds = min(timeout_seconds, POLL_SECONDS_MAX)
         self._link, self._redis = Link("coordinator"), Link("redis")
         self._rejected, self._on_later = 0, on_later
-        self._pauses, self._worker, self._paused = pauses, worker, False
+        self._pauses, self._worker = pauses, worker
+        self._switch, self._paused = threading.Lock(), False
 
     @property
     def _longest_seconds(self) -> float:
@@ -114,20 +115,22 @@ class Poller:
             self._redis.up()
             return _LOOK_EVERY_SECONDS
         poll = f"{self._worker}:{os.getpid()}:{threading.get_ident()}"
-        allowed = self._pauses.begin_poll(self._worker, poll, longest_seconds=self._longest_seconds)
-        self._redis.up()
-        self._tell_of_pause(paused=not allowed)
-        if not allowed:
+        if not self._begins(poll):
             return _LOOK_EVERY_SECONDS
         pause_seconds = self._poll()
         self._pauses.end_poll(poll)
         return pause_seconds
 
-    def _tell_of_pause(self, *, paused: bool) -> None:
-        if paused != self._paused:
-            text = "paused by hand: no poll begins until `offchainvm resume`" if paused else "polling goes on"
-            log.warning(text, action="pause_polling" if paused else "resume_polling")
-        self._paused = paused
+    def _begins(self, poll: str) -> bool:
+        """Whether the poll may begin; a change of that is told, once for all threads and in the order in which it was seen."""
+        with self._switch:
+            paused = not self._pauses.begin_poll(self._worker, poll, longest_seconds=self._longest_seconds)
+            if paused != self._paused:
+                text = "paused by hand: no poll begins until `offchainvm resume`" if paused else "polling goes on"
+                log.warning(text, action="pause_polling" if paused else "resume_polling")
+            self._paused = paused
+        self._redis.up()
+        return not paused
 
     def _poll(self) -> float:
         """One poll; how long to wait before the next, in seconds."""

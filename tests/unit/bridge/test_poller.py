@@ -92,6 +92,23 @@ def test_a_paused_bridge_polls_no_more_and_what_it_polled_before_is_brought_in(s
     assert (intake.bodies, pauses.on_their_way) == ([b"1", b"2"], set())
 
 
+def test_a_pause_is_told_once_though_another_thread_meets_it_meanwhile(store: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    script, told = Script(None), list[str]()
+    poller = _poller(script, FakeIntake(), store, pauses=FakePauses(script, allowed=0))
+    other = threading.Thread(target=poller._poll_unless_held_up)
+
+    def tell(_text: str, *, action: str) -> None:
+        told.append(action)
+        if len(told) == 1:
+            other.start()
+            other.join(0.3)
+
+    monkeypatch.setattr(poller_module.log, "warning", tell)
+    poller._poll_unless_held_up()
+    other.join()
+    assert told == ["pause_polling"]
+
+
 def test_a_coordinator_that_is_away_or_refuses_is_asked_again(store: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     script, intake = Script(Unavailable("coordinator", "away"), Unauthorized("token", status=401), b"1"), FakeIntake()
     poller = _poller(script, intake, store)
