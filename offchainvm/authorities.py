@@ -72,4 +72,4 @@ def _host_file() -> Path:
 
 def _ascii(data: bytes) -> str:
     """Comments between certificates hold names of every language."""
-    return data.decode("ascii", "replace")
+    return data.decode("ascii", "ignore")
