@@ -17,7 +17,8 @@ HEAD = """\
 Each setting is an environment variable; a file `.env` in the working folder is read too, and the environment is stronger than it.
 A process reads only the settings of its role, checks them all at start, and names every problem at once with its remedy.
 A setting marked *secret* never appears in a log, a repr or a task argument, and can come from a file: `NAME_FILE=/path` instead of
-`NAME=value`. `OFFCHAINVM_ENV_FILE` names another file than `.env`; empty, none is read.
+`NAME=value`, which wins where the value is still a placeholder. `OFFCHAINVM_ENV_FILE` names another file than `.env`,
+which must exist; empty, none is read.
 
 | name | default | unit | roles | required | |
 |---|---|---|---|---|---|

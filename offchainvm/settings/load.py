@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Mapping
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from offchainvm.errors import SettingsError
 from offchainvm.settings.fields import Role, SettingInfo, comma_list
 from offchainvm.settings.table import Settings, setting_table
 
+_ENV_FILE = "OFFCHAINVM_ENV_FILE"
 _PLACEHOLDER = re.compile(r"^(ed25519:)?your[_-].*(here|key|token)$|change[_-]?me|^<.+>$|\.\.\.$", re.IGNORECASE)
 _OPERATOR_KEY = re.compile(r"ed25519:[1-9A-HJ-NP-Za-km-z]{43,90}")
 # `docker run --env-file` and systemd keep the comment that stands behind a value; no value of ours has " #" in it.
@@ -25,9 +27,9 @@ def load(roles: Iterable[Role], *, environ: Mapping[str, str] | None = None, env
     """The settings of a process that serves ``roles``.
 
     Args:
-        environ: the environment; by default this process's own.
-        env_file: a file of further variables, weaker than the environment; by default ``.env`` in the working
-            folder when ``environ`` is not given.
+        environ: the environment; by default this process's own, with ``.env`` of the working folder or the file that
+            OFFCHAINVM_ENV_FILE names.
+        env_file: a file of further variables, weaker than ``environ``, which it comes with.
         given: values that overrule both, by field name.
 
     Raises:
@@ -51,10 +53,30 @@ def load_only(names: Iterable[str], *, environ: Mapping[str, str] | None = None,
 
 def _layers(environ: Mapping[str, str] | None, env_file: Path | None) -> tuple[Mapping[str, str], ...]:
     if environ is None:
-        environ, env_file = os.environ, env_file or Path(os.environ.get("OFFCHAINVM_ENV_FILE", ".env"))
+        return os.environ, _own_file()
+    return environ, _variables_of(env_file) if env_file else {}
+
+
+def _own_file() -> dict[str, str]:
+    named = os.environ.get(_ENV_FILE)
+    if named is None:
+        return _variables_of(Path(".env"))
+    return _variables_of(Path(named), must_exist=True) if named else {}
+
+
+def _variables_of(file: Path, *, must_exist: bool = False) -> dict[str, str]:
+    try:
+        text = file.read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        raise SettingsError([f"{file}: is not UTF-8 text. Save it as UTF-8."]) from None
+    except (FileNotFoundError, IsADirectoryError) as error:  # a folder: a virtual environment may be called .env
+        if not must_exist:
+            return {}
+        raise SettingsError([f"{_ENV_FILE}: {file}: {error.strerror}. Name a file of settings, or none (empty)."]) from None
+    except OSError as error:
+        raise SettingsError([f"{file}: cannot be read ({error.strerror}). Let this user read it."]) from None
     # Without interpolation: a `$` in a secret is a `$`, and this process's environment leaks into nothing.
-    from_file = dotenv_values(env_file, interpolate=False) if env_file else {}
-    return environ, {key: value or "" for key, value in from_file.items()}
+    return {key: value or "" for key, value in dotenv_values(stream=StringIO(text), interpolate=False).items()}
 
 
 def _settings(rows: list[SettingInfo], layers: tuple[Mapping[str, str], ...], given: Mapping[str, Any], *, complete: bool) -> Settings:
@@ -97,7 +119,9 @@ def _text_or_problem(row: SettingInfo, layers: tuple[Mapping[str, str], ...]) ->
 def _text_of(row: SettingInfo, variables: Mapping[str, str]) -> str:
     text = _TRAILING_COMMENT.sub("", variables.get(row.name, "")).strip()
     path = variables.get(f"{row.name}_FILE", "").strip() if row.secret else ""
-    return text if text or not path else Path(path).expanduser().read_text(encoding="utf-8").strip()
+    if not path or (text and not _PLACEHOLDER.search(text)):
+        return text
+    return Path(path).expanduser().read_text(encoding="utf-8").strip()
 
 
 def _shape_problems(row: SettingInfo, values: Mapping[str, Any], *, complete: bool) -> list[str]:

@@ -306,6 +306,54 @@ def test_the_dotenv_of_the_working_folder_is_read_unless_another_is_named(
     assert load(Role).worker_id == ""
 
 
+@pytest.fixture
+def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working folder, and an environment with nothing of ours in it."""
+    for name in os.environ:
+        monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.usefixtures("own_folder")
+def test_a_dotenv_that_is_not_utf8_is_named() -> None:
+    Path(".env").write_bytes("API_AUTH_TOKEN=s3cret-tök".encode("latin-1"))
+    with pytest.raises(SettingsError) as caught:
+        load([Role.DASHBOARD])
+    assert caught.value.problems == [".env: is not UTF-8 text. Save it as UTF-8."]
+
+
+def test_a_named_file_that_is_missing_or_a_folder_is_told(own_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, why in (("absent.env", "No such file or directory"), (str(own_folder), "Is a directory")):
+        monkeypatch.setenv("OFFCHAINVM_ENV_FILE", name)
+        with pytest.raises(SettingsError) as caught:
+            load([Role.DASHBOARD])
+        assert caught.value.problems == [f"OFFCHAINVM_ENV_FILE: {name}: {why}. Name a file of settings, or none (empty)."]
+
+
+@pytest.mark.usefixtures("own_folder")
+def test_a_dotenv_that_may_not_be_read_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: object, **__: object) -> str:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "read_text", refused)
+    with pytest.raises(SettingsError) as caught:
+        load([Role.DASHBOARD])
+    assert caught.value.problems == [".env: cannot be read (Permission denied). Let this user read it."]
+
+
+@pytest.mark.usefixtures("own_folder")
+def test_a_virtual_environment_called_dotenv_is_no_file_of_settings() -> None:
+    Path(".env").mkdir()
+    assert load([Role.DASHBOARD]).worker_id == ""
+
+
+def test_a_secret_file_wins_over_the_placeholder_of_the_example(tmp_path: Path, complete: dict[str, str]) -> None:
+    (tmp_path / "token").write_text("from-the-file")
+    files = {"API_AUTH_TOKEN": "your_secret_token_here", "API_AUTH_TOKEN_FILE": str(tmp_path / "token")}
+    assert load([Role.COMPILE], environ={**complete, **files}).api_auth_token.get_secret_value() == "from-the-file"
+
+
 def test_a_home_in_a_path_is_expanded_in_the_default_too(complete: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", "/home/somebody")
     settings = load(Role, environ={**complete, "WASMER_PYTHON": "~/python"})
