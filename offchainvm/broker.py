@@ -16,7 +16,8 @@ from kombu.transport import redis as redis_transport
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from offchainvm import health, logs
-from offchainvm.jobs.connection import SentinelUrl, sentinel_options
+from offchainvm.jobs.connection import sentinel_options
+from offchainvm.redis_url import SentinelUrl
 
 log = logs.get_logger()
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
-from urllib.parse import parse_qs, unquote, urlsplit
 
 from redis import Redis
 from redis.backoff import ExponentialWithJitterBackoff, NoBackoff
@@ -13,37 +11,10 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.retry import Retry
 from redis.sentinel import Sentinel
 
+from offchainvm.redis_url import SentinelUrl
+
 CONNECT_SECONDS = 3.0
 READ_SECONDS = 10.0
-_SENTINEL_PORT = 26379
-
-
-@dataclass(frozen=True)
-class SentinelUrl:
-    """``sentinel://[user:password@]HOST[:PORT][,HOST…][/DB]?service=NAME``; user and password are those of the master."""
-
-    hosts: tuple[tuple[str, int], ...]
-    service: str
-    db: int
-    username: str | None
-    password: str | None
-
-    @classmethod
-    def parse(cls, url: str) -> SentinelUrl | None:
-        """None for every other kind of URL."""
-        if not url.startswith("sentinel://"):
-            return None
-        parts = urlsplit(url)
-        login, _, places = parts.netloc.rpartition("@")
-        username, _, password = (unquote(part) for part in login.partition(":"))
-        hosts = [place.partition(":") for place in places.split(",")]
-        return cls(
-            hosts=tuple((host, int(port or _SENTINEL_PORT)) for host, _, port in hosts),
-            service=parse_qs(parts.query).get("service", ["mymaster"])[0],
-            db=int(parts.path.strip("/") or 0),
-            username=username or None,
-            password=password or None,
-        )
 
 
 def sentinel_options() -> dict[str, Any]:

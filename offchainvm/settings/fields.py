@@ -12,6 +12,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 
 from offchainvm.authorities import check_file
 from offchainvm.models import ACCOUNT_ID
+from offchainvm.settings import urls
 
 
 class Role(str, Enum):
@@ -65,14 +66,6 @@ def _secret_list(value: Any) -> Any:
     return tuple(SecretStr(part) for part in comma_list(value)) if isinstance(value, str) else value
 
 
-def _base_url(value: Any) -> Any:
-    if isinstance(value, str):
-        value = value.strip().rstrip("/")
-        if not re.match(r"https?://[^/\s]+", value):
-            raise ValueError("must start with http:// or https:// and name a host")
-    return value
-
-
 def _account(value: Any) -> Any:
     if value and not ACCOUNT_ID.fullmatch(str(value)):
         raise ValueError("must be a NEAR account id, such as worker1.testnet")
@@ -99,6 +92,12 @@ def _network(value: str) -> str:
     return value
 
 
+def _name(value: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9._-]{0,64}", value):
+        raise ValueError("must be at most 64 letters, digits, dots, dashes and underscores")
+    return value
+
+
 def lower(value: Any) -> Any:
     return value.lower() if isinstance(value, str) else value
 
@@ -110,9 +109,14 @@ def _expand_home(value: Path) -> Path:
         raise ValueError("this user has no home folder; name an absolute path") from None
 
 
-Url = Annotated[str, BeforeValidator(_base_url)]
+Url = Annotated[str, BeforeValidator(urls.base)]
+Mirror = Annotated[str, AfterValidator(urls.mirror)]
+Index = Annotated[str, AfterValidator(urls.index)]
+RedisUrl = Annotated[str, AfterValidator(urls.redis)]
+BrokerUrl = Annotated[str, AfterValidator(urls.broker)]
 Account = Annotated[str, BeforeValidator(_account)]
 Folder = Annotated[Path, AfterValidator(_expand_home)]
+Name = Annotated[str, AfterValidator(_name)]
 Network = Annotated[str, AfterValidator(_network)]
 Certificates = Annotated[Folder, AfterValidator(check_file)]
 Urls = Annotated[tuple[Url, ...], BeforeValidator(comma_list)]

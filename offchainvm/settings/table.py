@@ -12,10 +12,15 @@ from pydantic.fields import FieldInfo
 from offchainvm.models import ResourceLimits
 from offchainvm.settings.fields import (
     Account,
+    BrokerUrl,
     Certificates,
     Folder,
+    Index,
+    Mirror,
+    Name,
     Network,
     Patterns,
+    RedisUrl,
     Role,
     Secrets,
     SenderPatterns,
@@ -47,17 +52,15 @@ class Settings(BaseModel):
     )
     operator_private_keys: Secrets = setting((), "More keys of the operator, comma-separated: each adds resolve throughput.", roles=(R,))
 
-    worker_id: str = setting("", "Name of this worker; empty = a random one.", pattern=r"^[A-Za-z0-9._-]{0,64}$")
-    redis_url: str = setting(
+    worker_id: Name = setting("", "Name of this worker; empty = a random one.")
+    redis_url: RedisUrl = setting(
         "redis://127.0.0.1:6379/0",
         "Redis or Valkey that keeps the jobs (AOF on, noeviction), or its Sentinels: `sentinel://HOST:PORT,HOST:PORT/0?service=NAME`.",
-        pattern=r"^(rediss?|unix|sentinel)://",
         may_hold_secret=True,
     )
-    broker_url: str = setting(
+    broker_url: BrokerUrl = setting(
         "",
         "Celery's broker, Redis or RabbitMQ (`amqp://…`); empty = REDIS_URL.",
-        pattern=r"^$|^(rediss?|unix|sentinel|amqps?)://",
         may_hold_secret=True,
     )
     state_dir: Folder = setting(
@@ -101,7 +104,7 @@ class Settings(BaseModel):
         180, "Most requests that one process sends to the block service; the default is the free tier's.", unit="requests",
         roles=(B, M, E), ge=1, le=600_000,
     )  # fmt: skip
-    fastnear_api_url: str = setting("", "Source of the newest height; empty = chosen after NEARDATA_API_URL.", roles=(B, M))
+    fastnear_api_url: Url = setting("", "Source of the newest height; empty = chosen after NEARDATA_API_URL.", roles=(B, M))
     start_block_height: int = setting(
         0, "First block of the event monitor; 0 = its cursor, else the latest final block.", roles=(B, M), ge=0
     )
@@ -117,18 +120,16 @@ class Settings(BaseModel):
     compile_memory_limit_mb: int = setting(2048, "Memory of a build.", unit="MiB", roles=(C,), ge=512)
     compile_cpu_limit: float = setting(2.0, "Processors of a build.", unit="CPUs", roles=(C,), gt=0, allow_inf_nan=False)
     build_disk_mb: int = setting(2048, "Disk (in memory) of a build's target folder.", unit="MiB", roles=(C,), ge=64)
-    source_mirror_url: str = setting(
+    source_mirror_url: Mirror = setting(
         "",
         "Base that replaces https://github.com/ when cloning; `file://DIR` = bare repositories owner/name.git.",
         roles=(B, C),
-        pattern=r"^$|^(https?|file)://",
         may_hold_secret=True,
     )
-    crates_mirror_url: str = setting(
+    crates_mirror_url: Index = setting(
         "",
         "Sparse index of a mirror that replaces the Rust package registry, e.g. `https://mirror.example/index/`; empty = none.",
         roles=(C,),
-        pattern=r"^$|^(sparse\+)?https?://[^\s\"\\]+$",
         may_hold_secret=True,
     )
     crate_cache_max_mb: int = setting(1024, "Disk cache of crate files, verified at each use; 0 = none.", unit="MiB", roles=(C,), ge=0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from offchainvm import broker
-from offchainvm.jobs.connection import SentinelUrl
+from offchainvm.redis_url import SentinelUrl
 
 
 @pytest.mark.parametrize(
