@@ -1,6 +1,6 @@
 """What bridges hold on their hosts' disks that is no job yet, as each of them tells: a drain counts it.
 
-Key: ``ovm:journals`` hash of place and bridge: JSON tasks, at (milliseconds by Redis' clock). Whoever stops with nothing left
+Key: ``ovm:journalled`` hash of place and bridge: JSON tasks, at (milliseconds by Redis' clock). Whoever stops with nothing left
 removes its line; a line that grows old is of a bridge that vanished, and what its journal holds now is not known.
 """
 
@@ -18,7 +18,7 @@ STALE_SECONDS = 20.0
 """Untold for longer, a line tells nothing of now."""
 TELL_SECONDS = 5.0
 _FORGOTTEN_SECONDS = 86_400.0
-_KEY = key("journals")
+_KEY = key("journalled")
 
 
 @dataclass(frozen=True)

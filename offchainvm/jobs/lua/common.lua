@@ -33,7 +33,7 @@
 -- ovm:outbox          stream  v, stage, ids, attempt;  ovm:outbox:aside stream: not publishable
 -- ovm:reports         zset    by due time;  ovm:report:ID hash: kind, report, error, tries
 -- ovm:paused          hash    WORKER_ID or * : JSON since, reason;  ovm:polls zset: polls on their way by the time when they are over at the latest
--- ovm:journals        hash    place and bridge: JSON tasks, at: what the journals of bridges hold that is no job (journals.py)
+-- ovm:journalled      hash    place and bridge: JSON tasks, at: what the journals of bridges hold that is no job (journals.py)
 -- ovm:settled         zset    settled jobs by the end of their retention
 -- ovm:totals          hash    since ever: jobs by verdict; spent (10^12 yoctoNEAR); charged: answers, millions (of instructions), mib, seconds
 -- ovm:spent:DAY       string  the same `spent` of one day since 1970

@@ -18,9 +18,10 @@ local function awaited()
   local run = run_id()
   local since, hosts = begun(run), redis.call('HGETALL', P .. 'journals')
   for i = 1, #hosts, 2 do
-    local replayed, seen = string.match(hosts[i + 1], '(%S+) (%d+)')
+    -- What does not match is what bridges of an earlier release told of themselves under this key.
+    local replayed, seen = string.match(hosts[i + 1], '(%S+) (%d+)$')
     if replayed ~= run then
-      if NOW - since < GRACE_MS and since - tonumber(seen) < SILENT_MS then return hosts[i] end
+      if replayed and NOW - since < GRACE_MS and since - tonumber(seen) < SILENT_MS then return hosts[i] end
       redis.call('HDEL', P .. 'journals', hosts[i])
     end
   end

@@ -9,10 +9,10 @@ import pytest
 from offchainvm import cli
 from offchainvm.cli.drain import left
 from offchainvm.jobs import journals as journals_module
-from offchainvm.jobs.journals import Journals
+from offchainvm.jobs.journals import Held, Journals
 from offchainvm.jobs.pauses import FLEET, Pauses
 from offchainvm.jobs.record import Verdict
-from offchainvm.jobs.resolves import RowOutcome
+from offchainvm.jobs.resolves import JournalAwaited, RowOutcome
 
 
 @pytest.fixture
@@ -100,4 +100,21 @@ def test_a_bridge_that_vanished_is_left_until_its_journal_was_adopted(house, mon
     journals.forget_vanished("disk-1")
     assert left(house.redis) == {"vanished bridges": 1}
     monkeypatch.setattr(journals_module, "_FORGOTTEN_SECONDS", -1.0)
+    assert left(house.redis) == {}
+
+
+def test_what_bridges_hold_and_which_hosts_replayed_are_told_apart(house):
+    Journals(house.redis).tell("disk-1", "b1", 2)
+    house.resolves.replayed("host", "")
+    with pytest.raises(JournalAwaited):
+        house.take()
+    house.resolves.replayed("host", house.store.server_run_id())
+    assert house.take() == []
+    assert left(house.redis) == {"journalled": 2}
+    assert Journals(house.redis).held() == Held(tasks=2, vanished=0)
+
+
+def test_a_line_that_an_earlier_bridge_left_among_the_hosts_is_awaited_by_nobody(house):
+    house.redis.hset("ovm:journals", "disk-1 b1", '{"tasks": 2, "at": 99999999999999}')
+    assert house.take() == []
     assert left(house.redis) == {}
