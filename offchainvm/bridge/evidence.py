@@ -14,8 +14,9 @@ from dataclasses import dataclass
 
 from offchainvm.jobs.resolves import Transaction
 from offchainvm.logs import get_logger
+from offchainvm.near.limits import ChainLimits
 from offchainvm.near.outcome import TransactionOutcome, TransactionState, look_up
-from offchainvm.near.rpc import AccessKey, ProtocolLimits, Rpc, RpcRefused
+from offchainvm.near.rpc import AccessKey, Rpc
 from offchainvm.near.rpc_answers import Refusal
 
 log = get_logger()
@@ -50,7 +51,7 @@ class Coroner:
 
     def __init__(self, rpc: Rpc, *, operator_id: str) -> None:
         self._rpc, self._operator_id = rpc, operator_id
-        self._limits: ProtocolLimits | None = None
+        self._limits = ChainLimits(rpc)
 
     def examine(self, transaction: Transaction, *, refund_due: bool) -> Evidence | None:
         """Look for one reason, and whether the hash is unknown after it; None when the transaction may still land.
@@ -101,10 +102,6 @@ class Coroner:
         return look_up(node, which, sender_id=self._operator_id, actions=len(transaction.data_ids))
 
     def _validity_blocks(self) -> int:
-        if self._limits is None:
-            try:
-                self._limits = self._rpc.protocol_config()
-            except RpcRefused as error:
-                log.debug(error.sentence, action="no_protocol_config")
-                return 2**62
-        return self._limits.transaction_validity_blocks
+        """While the chain does not tell, no age proves anything."""
+        limits = self._limits.get()
+        return 2**62 if limits is None else limits.transaction_validity_blocks

@@ -236,12 +236,20 @@ class Settler:
                 return _Finding(outcome)
             if outcome.state not in ABSENT:
                 return _Finding(outcome, may_send=outcome.send_again)
-            return _Finding(outcome, evidence=self._coroner.examine(flight, refund_due=self._refund_due(flight)), may_send=True)
+            return _Finding(outcome, evidence=self._evidence(flight), may_send=True)
         except (RpcRefused, RpcUnavailable) as error:
             return _Finding(TransactionOutcome(TransactionState.NO_STATEMENT, text=error.sentence))
         except Exception as error:
             log.exception("a node's answer cannot be read", action="look_failed", transaction=flight.hash)
             return _Finding(TransactionOutcome(TransactionState.NO_STATEMENT, text=f"{type(error).__name__} in its answer"))
+
+    def _evidence(self, flight: Transaction) -> Evidence | None:
+        """None also where a node does not say enough: the same bytes again are always safe."""
+        try:
+            return self._coroner.examine(flight, refund_due=self._refund_due(flight))
+        except (RpcRefused, RpcUnavailable) as error:
+            log.debug("no evidence can be had", action="no_evidence", transaction=flight.hash, error=error.sentence)
+            return None
 
     def _refund_due(self, flight: Transaction) -> bool:
         """Whether its key has another transaction that a block may hold: when that is final, allowance may come back."""

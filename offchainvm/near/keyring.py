@@ -6,11 +6,13 @@ Looked up once a key and process; a key that may not sign is passed over, and lo
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
-from offchainvm.errors import Refused, SettingsError, Unavailable
+from offchainvm.errors import SettingsError, Unavailable
 from offchainvm.logs import get_logger
 from offchainvm.models import RESOLVE_METHOD
+from offchainvm.near.limits import ChainLimits
 from offchainvm.near.nonces import Nonces
 from offchainvm.near.rpc import ProtocolLimits, Rpc
 from offchainvm.near.signer import TERAGAS
@@ -48,14 +50,20 @@ class KeyUnfit(Unavailable):
 
 
 class Keyring:
-    """The keys of one operator, as the chain knows them; made for one thread."""
+    """The keys of one operator, as the chain knows them; made for one thread.
 
-    def __init__(self, rpc: Rpc, nonces: Nonces, *, operator_id: str, contract_id: str) -> None:
+    Args:
+        check: is called with the chain's limits when it first tells them, and may raise ``SettingsError``: nothing is signed then.
+    """
+
+    def __init__(
+        self, rpc: Rpc, nonces: Nonces, *, operator_id: str, contract_id: str, check: Callable[[ProtocolLimits], None] | None = None
+    ) -> None:
         self._rpc, self._nonces = rpc, nonces
         self._operator_id, self._contract_id = operator_id, contract_id
         self._known: dict[str, KeyFacts] = {}
         self._unfit_until: dict[str, float] = {}
-        self._limits: ProtocolLimits | None = None
+        self._limits, self._check = ChainLimits(rpc), check
 
     def look(self, public_key: str) -> KeyFacts:
         """A key's facts.
@@ -68,22 +76,25 @@ class Keyring:
         return self._known[public_key]
 
     def batch(self, public_key: str, wanted: int, *, gas: int) -> int:
-        """How many of ``wanted`` resolves, of so much gas each, one transaction of this key carries."""
+        """How many of ``wanted`` resolves, of so much gas each, one transaction of this key carries.
+
+        Raises:
+            As ``look``; SettingsError: by ``check``.
+        """
+        if self._check is not None:
+            self._check_limits(self._check)
         if wanted == 1 or not self.look(public_key).full_access:
             return 1
         return self.limits().resolves_per_transaction(wanted, gas=gas)
 
     def limits(self) -> ProtocolLimits:
-        """The chain's limits, asked for once; the usual ones while it does not tell."""
-        if self._limits is None:
-            try:
-                self._limits = self._rpc.protocol_config()
-            except Refused as error:
-                log.info("The chain does not tell its limits; the usual ones serve.", action="usual_limits", error=error.sentence)
-                self._limits = USUAL_LIMITS
-            except Unavailable:
-                return USUAL_LIMITS
-        return self._limits
+        """The chain's limits; the usual ones while it does not tell."""
+        return self._limits.get() or USUAL_LIMITS
+
+    def _check_limits(self, check: Callable[[ProtocolLimits], None]) -> None:
+        if (told := self._limits.get()) is not None:
+            check(told)
+            self._check = None
 
     def _ask(self, public_key: str) -> KeyFacts:
         if time.monotonic() < self._unfit_until.get(public_key, 0.0):

@@ -166,8 +166,8 @@ class Rpc:
         return bytes(self._query({**asked, "finality": finality})["result"])
 
     def protocol_config(self) -> ProtocolLimits:
-        """The chain's limits that a transaction of ours meets."""
-        return protocol_limits_of(self.call("EXPERIMENTAL_protocol_config", {"finality": "final"}))
+        """The chain's limits that a transaction of ours meets; a provider may not offer the method."""
+        return protocol_limits_of(self.call("EXPERIMENTAL_protocol_config", {"finality": "final"}, optional=True))
 
     def status(self) -> dict[str, Any]:
         """``chain_id``, ``protocol_version``, ``sync_info`` and more of the node in use."""
@@ -176,8 +176,11 @@ class Rpc:
     def chain_id(self) -> str:
         return str(self.status()["chain_id"])
 
-    def call(self, method: str, parameters: Mapping[str, Any] | Sequence[Any]) -> dict[str, Any]:
+    def call(self, method: str, parameters: Mapping[str, Any] | Sequence[Any], *, optional: bool = False) -> dict[str, Any]:
         """The ``result`` object of one call, from the first endpoint that makes a statement.
+
+        Args:
+            optional: no endpoint is passed over later, nor taken into use, for how it answers this one.
 
         Raises:
             RpcRefused: see the tree; RpcUnavailable: no endpoint made a statement, the error of the last one.
@@ -185,11 +188,12 @@ class Rpc:
         body = json.dumps({"jsonrpc": "2.0", "id": "offchainvm", "method": method, "params": parameters}).encode()
         *others, last = self._order()
         for endpoint in others:
-            answer = _answer_or_unavailable(endpoint, method, body)
+            answer = _answer_or_unavailable(endpoint, method, body, optional=optional)
             if not isinstance(answer, RpcUnavailable):
-                return self._stay_with(endpoint, answer)
+                return answer if optional else self._stay_with(endpoint, answer)
             log.warning("RPC endpoint unavailable", action="rpc_fail_over", endpoint=endpoint.name, method=method, error=answer.sentence)
-        return self._stay_with(last, last.ask(method, body))
+        answer = last.ask(method, body, optional=optional)
+        return answer if optional else self._stay_with(last, answer)
 
     def _only(self, endpoint: Endpoint) -> Rpc:
         only = object.__new__(Rpc)
@@ -218,10 +222,10 @@ class Rpc:
         return answer
 
 
-def _answer_or_unavailable(endpoint: Endpoint, method: str, body: bytes) -> dict[str, Any] | RpcUnavailable:
+def _answer_or_unavailable(endpoint: Endpoint, method: str, body: bytes, *, optional: bool) -> dict[str, Any] | RpcUnavailable:
     """An error that says nothing about the chain comes back as a value: there is another endpoint to ask."""
     try:
-        return endpoint.ask(method, body)
+        return endpoint.ask(method, body, optional=optional)
     except RpcTimeout:
         raise
     except RpcUnavailable as error:

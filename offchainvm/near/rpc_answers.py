@@ -174,7 +174,10 @@ def _cause(error: Mapping[str, Any]) -> tuple[str, Any]:
     if isinstance(cause, dict) and isinstance(cause.get("name"), str):
         return cause["name"], cause.get("info")
     name = error.get("name")
-    return (name, None) if isinstance(name, str) else ("", None)
+    if isinstance(name, str):
+        return name, None
+    # Providers refuse so what they do not offer, in JSON-RPC's own terms alone.
+    return ("METHOD_NOT_FOUND", None) if error.get("code") == -32601 else ("", None)
 
 
 def _stage(info: Any) -> str | None:

@@ -104,8 +104,8 @@ class Endpoint:
         self.resting_until = -math.inf
         self._gate = Gate()
 
-    def ask(self, method: str, body: bytes) -> dict[str, Any]:
-        """The ``result`` of one JSON-RPC call.
+    def ask(self, method: str, body: bytes, *, optional: bool = False) -> dict[str, Any]:
+        """The ``result`` of one JSON-RPC call; where it is ``optional``, a failure says nothing of other calls.
 
         Raises:
             RpcRefused, RpcUnavailable: by the table in ``rpc_answers``.
@@ -123,8 +123,9 @@ class Endpoint:
             raise
         except RpcUnavailable as error:
             outcome = "unavailable"
-            wished = error.retry_after_seconds
-            self.resting_until = time.monotonic() + (self._rest_seconds if wished is None else wished)
+            if not optional:
+                wished = error.retry_after_seconds
+                self.resting_until = time.monotonic() + (self._rest_seconds if wished is None else wished)
             raise
         finally:
             metrics.RPC_SECONDS.observe(time.monotonic() - began, method=method, outcome=outcome)

@@ -16,7 +16,7 @@ import functools
 import itertools
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,7 +24,7 @@ from celery import signals
 
 from offchainvm import health, logs, metrics
 from offchainvm.app import app
-from offchainvm.errors import Refused, Unavailable
+from offchainvm.errors import Refused, SettingsError, Unavailable
 from offchainvm.jobs.record import DEADLINE_HEIGHTS
 from offchainvm.jobs.resolves import Resolves
 from offchainvm.jobs.rows import Row, Transaction, journal_body, parse_journal_body
@@ -32,7 +32,7 @@ from offchainvm.journal import Journal, show_size
 from offchainvm.near.keyring import Keyring, KeyUnfit, check_limits
 from offchainvm.near.nonces import UNTIL_EMPTY, KeyBusy, KeyHeld, KeyLease, LeaseLost, NonceAhead, Nonces
 from offchainvm.near.payload import YIELD_PAYLOAD_LIMIT_BYTES
-from offchainvm.near.rpc import RecentBlock, Rpc
+from offchainvm.near.rpc import ProtocolLimits, RecentBlock, Rpc
 from offchainvm.near.signer import TERAGAS, OperatorKey, operator_keys
 from offchainvm.near.transaction import BlockRef
 from offchainvm.settings import Role, Settings, load
@@ -48,6 +48,8 @@ LOOK_EVERY_SECONDS = 5.0
 JOURNAL_KIND = "transaction"
 REPLAY_EVERY_SECONDS = 2.0
 _opening = threading.Lock()
+_checked = threading.Event()
+"""Set where the chain told its limits before this process began: its children need not ask."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,6 +78,7 @@ class Submitter:
         journal: Journal,
         keys: Sequence[OperatorKey],
         policy: Policy,
+        check: Callable[[ProtocolLimits], None] | None = None,
     ) -> None:
         self._resolves = resolves
         self._nonces = nonces
@@ -89,7 +92,7 @@ class Submitter:
         self._one_at_a_time = threading.Lock()
         self._looked_at = time.monotonic()
         self._over: set[str] = set()
-        self._keyring = Keyring(rpc, nonces, operator_id=policy.operator_id, contract_id=policy.contract_id)
+        self._keyring = Keyring(rpc, nonces, operator_id=policy.operator_id, contract_id=policy.contract_id, check=check)
         self._chain_away = False
         self._sent_through: dict[str, str] = {}
 
@@ -257,15 +260,22 @@ def prepare(_app: Any, settings: Settings) -> None:
         limits = rooms.rpc(settings).protocol_config()
     except (Unavailable, Refused) as error:
         log.warning(
-            "The chain does not tell its limits: RESOLVE_GAS_TGAS was not checked against them.", action="skip_check", error=error.sentence
+            "The chain does not tell its limits: RESOLVE_GAS_TGAS is checked against them when it does.",
+            action="skip_check",
+            error=error.sentence,
         )
     else:
-        check_limits(
-            limits,
-            gas=settings.resolve_gas_tgas * TERAGAS,
-            resume_bytes=YIELD_PAYLOAD_LIMIT_BYTES,
-            deadline_blocks=DEADLINE_HEIGHTS,
-        )
+        _check(settings)(limits)
+        _checked.set()
+
+
+def _check(settings: Settings) -> Callable[[ProtocolLimits], None]:
+    return functools.partial(
+        check_limits,
+        gas=settings.resolve_gas_tgas * TERAGAS,
+        resume_bytes=YIELD_PAYLOAD_LIMIT_BYTES,
+        deadline_blocks=DEADLINE_HEIGHTS,
+    )
 
 
 def _submitter() -> Submitter:
@@ -292,6 +302,7 @@ def _open_submitter() -> Submitter:
             window=settings.key_window,
             batch=settings.resolves_per_transaction,
         ),
+        check=None if _checked.is_set() else _check(settings),
     )
 
 
@@ -302,6 +313,8 @@ def resolve_waiting(message: dict[str, Any]) -> None:  # noqa: ARG001 -- a doorb
         _submitter().submit()
     except (Unavailable, Refused) as error:
         log.warning("Resolves wait; the reconciler rings again.", action="wait_for_service", reason=str(error))
+    except SettingsError as error:
+        log.error("Resolves wait until the settings are right. Correct them, then restart.", action="settings_refused", reason=str(error))
 
 
 def _keep_replaying(**_: Any) -> None:

@@ -45,6 +45,8 @@ class FakeRpc:
     head: int = 100
     sent: list[bytes] = field(default_factory=list)
     away: bool = False
+    config_error: Exception | None = None
+    """What the provider says instead of the chain's limits."""
     other: FakeRpc | None = None
     """Another endpoint of the same client."""
     calls: list[str] = field(default_factory=list)
@@ -85,6 +87,9 @@ class FakeRpc:
         return BlockRef(self.head, "hash")
 
     def protocol_config(self) -> Any:
+        self.calls.append("protocol_config")
+        if self.config_error is not None:
+            raise self.config_error
         return SimpleNamespace(transaction_validity_blocks=1000)
 
 

@@ -136,6 +136,23 @@ def test_what_says_nothing_about_the_chain_is_asked_of_the_next_endpoint(start_s
     assert rpc.endpoint.startswith(second.url)
 
 
+def test_a_method_that_a_provider_does_not_offer_is_a_refusal(server: Any, reply: Any) -> None:
+    server.will(reply({"jsonrpc": "2.0", "error": {"code": -32601, "message": "Method not found"}}))
+    with pytest.raises(RpcRefused, match="EXPERIMENTAL_protocol_config: METHOD_NOT_FOUND"):
+        client(server).protocol_config()
+
+
+def test_a_provider_that_keeps_the_chains_limits_to_itself_stays_in_use(start_server: Any, reply: Any) -> None:
+    first, second = start_server(), start_server()
+    first.will(reply(b"", status=403), reply({"jsonrpc": "2.0", "result": {"chain_id": "testnet"}}))
+    second.will_result(CONFIG)
+    rpc = client(first, second)
+    name = rpc.endpoint
+    assert rpc.protocol_config().max_actions == 100
+    assert (rpc.endpoint, rpc.chain_id()) == (name, "testnet")
+    assert [len(first.seen), len(second.seen)] == [2, 1]
+
+
 def test_all_endpoints_away_is_unavailable_and_recovers_by_itself(start_server: Any, reply: Any) -> None:
     first, second = start_server(), start_server()
     for server in (first, second):

@@ -81,7 +81,7 @@ def house(redis_client: Redis, tmp_path):
             assert self.store.commit(claim, ToResolve(arguments=fitted.arguments, response=fitted.response, report=report))
             return data_id
 
-        def submitter(self, host: str = "host") -> Submitter:
+        def submitter(self, host: str = "host", **options) -> Submitter:
             return Submitter(
                 resolves=self.resolves,
                 nonces=Nonces(self.redis, network="devnet", account_id="operator.test"),
@@ -89,6 +89,7 @@ def house(redis_client: Redis, tmp_path):
                 journal=Journal(self.folder / host, "resolve"),
                 keys=self.keys,
                 policy=Policy(operator_id="operator.test", contract_id="vm.test", gas=30 * 10**12, window=self.window, batch=self.batch),
+                **options,
             )
 
     return House()

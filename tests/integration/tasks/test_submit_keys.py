@@ -9,7 +9,7 @@ import pytest
 from offchainvm.errors import SettingsError
 from offchainvm.jobs.record import Verdict
 from offchainvm.jobs.rows import RowOutcome
-from offchainvm.near import keyring
+from offchainvm.near import keyring, limits
 from offchainvm.near.keyring import USUAL_LIMITS, check_limits
 from offchainvm.near.nonces import Nonces
 from offchainvm.near.rpc import RpcRefused, RpcUnavailable
@@ -52,6 +52,22 @@ def test_the_usual_limits_serve_while_the_chain_does_not_tell_its_own(house, ans
         house.waiting(number)
     house.submitter().submit()
     assert carried(house) == [10, 2]
+
+
+def test_limits_that_a_chain_away_at_the_start_tells_later_are_checked_before_anything_is_signed(house, monkeypatch) -> None:
+    def check(limits) -> None:
+        check_limits(limits, gas=30 * 10**12, resume_bytes=1024, deadline_blocks=200)
+
+    monkeypatch.setattr(limits, "ASK_AGAIN_SECONDS", 0.0)
+    house.waiting(1)
+    house.rpc.limits = RpcUnavailable("node", "no answer")
+    submitter = house.submitter(check=check)
+    assert submitter.submit() == 1
+    house.waiting(2)
+    house.rpc.limits = replace(USUAL_LIMITS, max_prepaid_gas=10**12)
+    with pytest.raises(SettingsError, match="RESOLVE_GAS_TGAS"):
+        submitter.submit()
+    assert (house.resolves.waiting_count(), len(house.rpc.sent)) == (1, 1)
 
 
 def test_after_a_failed_batch_the_next_is_halved_and_what_lands_doubles_it_again(house) -> None:

@@ -11,7 +11,7 @@ from settling import KEY, World, invalid_in_chunk, pending, succeeded
 from offchainvm.bridge import settler as settler_module
 from offchainvm.jobs.record import Verdict
 from offchainvm.jobs.resolves import RowOutcome
-from offchainvm.near.rpc import AccessKey, InvalidTransaction
+from offchainvm.near.rpc import AccessKey, InvalidTransaction, RpcRefused, RpcUnavailable
 from offchainvm.near.rpc_answers import invalid_reason
 
 
@@ -172,3 +172,28 @@ def test_an_allowance_is_not_used_up_while_what_the_key_has_in_a_block_may_give_
     for _ in range(3):
         world.turn()
     assert world.resolves.dead_hashes == ["h1"]
+
+
+@pytest.mark.parametrize("error", [RpcRefused("no", cause="METHOD_NOT_FOUND"), RpcUnavailable("http://node#1", "HTTP 403")])
+def test_a_provider_that_tells_no_limits_stops_no_sending_and_is_not_asked_each_time(world: World, error: Exception) -> None:
+    world.rpc.config_error = error
+    world.resolves.add()
+    for _ in range(4):
+        world.turn()
+    assert world.rpc.sent == [b"h1"] * 3
+    assert world.rpc.calls.count("protocol_config") == 1
+    _kill_by_nonce(world)
+    world.turn()
+    world.turn(0.5)
+    assert world.resolves.dead_hashes == ["h1"]
+
+
+def test_bytes_about_which_no_evidence_can_be_had_are_sent_again(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    def away(*_: Any) -> AccessKey:
+        raise RpcUnavailable("http://node#1", "HTTP 403")
+
+    monkeypatch.setattr(world.rpc, "access_key", away)
+    world.resolves.add()
+    world.turn(0)
+    world.turn()
+    assert world.rpc.sent == [b"h1"]
