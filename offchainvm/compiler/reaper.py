@@ -7,9 +7,9 @@ only, and in one process namespace: elsewhere the deadline decides.
 from __future__ import annotations
 
 import contextlib
-import functools
 import math
 import os
+import socket
 import threading
 import time
 from collections.abc import Callable
@@ -31,6 +31,7 @@ LABEL_OWNER, LABEL_BUILD, LABEL_DEADLINE = "offchainvm.owner", "offchainvm.build
 LABEL_PROCESS = "offchainvm.process"
 REAP_SECONDS = 60.0
 _REMOVE_TRIES = 4
+_PROC = Path("/proc")
 
 
 def labels(owner: str, build_id: str, *, lifetime_seconds: float) -> dict[str, str]:
@@ -127,30 +128,37 @@ def _is_over(untrusted_labels: dict[str, str], now: float) -> bool:
     return late or _has_ended(untrusted_labels.get(LABEL_PROCESS, ""))
 
 
-@functools.cache
 def _host() -> str:
     """This start of the kernel, and this namespace of process ids; empty where the system has no such names."""
     try:
-        return f"{Path('/proc/sys/kernel/random/boot_id').read_text().strip()} {Path('/proc/self/ns/pid').readlink()}"
+        namespace = (_PROC / "self/ns/pid").readlink()
     except OSError:
         return ""
+    try:
+        return f"{(_PROC / 'sys/kernel/random/boot_id').read_text().strip()} {namespace}"
+    except OSError:  # a service may see the processes of its /proc alone
+        return f"{socket.gethostname()} {namespace}"
 
 
 def _this_process() -> str:
-    return f"{_host()} {os.getpid()} {_started(os.getpid())}" if _host() else ""
+    return f"{host} {os.getpid()} {_started(os.getpid())}" if (host := _host()) else ""
 
 
 def _has_ended(name: str) -> bool:
     """Whether the process is known to be dead; its id alone comes again."""
     host, _, process = name.rpartition("] ")
     pid, _, started = process.partition(" ")
-    return bool(_host()) and f"{host}]" == _host() and pid.isascii() and pid.isdigit() and _started(int(pid)) != started
+    if f"{host}]" != _host() or not (pid.isascii() and pid.isdigit()):
+        return False
+    now = _started(int(pid))
+    # One that is not seen may be another user's: a system can hide those, and the first process with them.
+    return now != started and bool(now or _started(1))
 
 
 def _started(pid: int) -> str:
-    """When a process began, in ticks since the kernel did; empty when there is none."""
+    """When a process began, in ticks since the kernel did; empty when there is none, or none that is seen."""
     try:
         # The name of the program stands in parentheses and may hold spaces; the start time is the 20th field after it.
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+        return (_PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()[19]
     except OSError:
         return ""
