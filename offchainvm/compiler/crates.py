@@ -22,9 +22,9 @@ from urllib3.util import Retry
 
 from offchainvm import disk
 from offchainvm.authorities import TlsAdapter, tls_context
+from offchainvm.compiler.dependencies import CRATES_IO
 from offchainvm.compiler.git import not_trusted
 from offchainvm.compiler.lockfile import Crate
-from offchainvm.compiler.project import CRATES_IO
 from offchainvm.errors import BuildCode, BuildError
 from offchainvm.logs import get_logger
 

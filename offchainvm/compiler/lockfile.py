@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 import re
-import sys
 from dataclasses import dataclass
 from typing import Any
 
-from offchainvm.compiler.project import CRATES_IO, check_sources
+from offchainvm.compiler.dependencies import CRATES_IO, check_sources
+from offchainvm.compiler.toml import read_toml
 from offchainvm.errors import BuildCode, BuildError
 
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
-
-_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,63}")
 _VERSION = re.compile(r"[0-9]{1,20}\.[0-9]{1,20}\.[0-9]{1,20}[0-9A-Za-z.+-]{0,64}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _MAX_PACKAGES = 5000
@@ -49,14 +44,14 @@ def read_lockfile(untrusted_text: str) -> Lockfile:
         BuildError: ``manifest_invalid``, ``unsupported_source``.
     """
     try:
-        untrusted = tomllib.loads(untrusted_text)
+        untrusted = read_toml(untrusted_text)
         packages = [*untrusted.get("package", ()), *([untrusted["root"]] if "root" in untrusted else ())]
         sources = [package.get("source", "") for package in packages]
         if len(packages) > _MAX_PACKAGES or not all(isinstance(source, str) for source in sources):
             raise ValueError
         check_sources(filter(None, sources))
         crates = {_crate(package, untrusted.get("metadata", {})) for package in packages if package.get("source") == CRATES_IO}
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise BuildError(BuildCode.MANIFEST_INVALID, "Cargo.lock is not one that cargo has written.") from error
     return Lockfile(tuple(sorted(crates)), any(source.startswith("git+") for source in sources))
 

@@ -16,13 +16,13 @@ _ESCAPE = re.compile(
 # A mirror's address may hold a login, and cargo prints addresses as they are.
 _LOGIN = re.compile(r"(?<=://)[^\s/@]+@")
 # Control characters, and those that reorder or hide text.
-_HIDDEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ufff9-\ufffb]")
+HIDDEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ufff9-\ufffb]")
 
 
 def clean_line(untrusted_line: bytes) -> str:
     """One line as printable text of at most 400 characters."""
     text = _ESCAPE.sub("", untrusted_line[: LINE_CHARS * 8].decode("utf-8", "replace")).replace("\t", "    ")
-    text = _LOGIN.sub("", _HIDDEN.sub("", text)).rstrip()
+    text = _LOGIN.sub("", HIDDEN.sub("", text)).rstrip()
     return text if len(text) <= LINE_CHARS else f"{text[: LINE_CHARS - 1]}…"
 
 

@@ -10,7 +10,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Literal
 
-from offchainvm.compiler import artifact, failures, image, logtext, project, provenance, sandbox
+from offchainvm.compiler import artifact, dependencies, failures, image, logtext, project, provenance, sandbox
 from offchainvm.compiler.base import BuildEvent, BuildRequest, BuiltModule, OnEvent
 from offchainvm.compiler.crates import Allowance, Registry
 from offchainvm.compiler.lockfile import read_lockfile
@@ -23,7 +23,8 @@ from offchainvm.logs import get_logger
 log = get_logger()
 Verify = Literal["off", "warn", "require"]
 _METADATA_BYTES = 32 * 1024 * 1024
-_LOCKFILE_BYTES = 4 * 1024 * 1024
+_MANIFESTS_BYTES = 4 * 1024 * 1024
+_LOCKFILE_BYTES = 2 * 1024 * 1024
 _SMALL_BYTES = 64 * 1024
 _NETWORK_MEMORY_MB = 512
 CARGO_HOME = "/cargo"
@@ -139,13 +140,15 @@ class BuildRun:
         return tree
 
     def _inspect(self, tree: project.Tree) -> project.Project:
+        manifests = self._bytes("manifests", limit_bytes=_MANIFESTS_BYTES).decode("utf-8", "replace")
+        dependencies.check_manifests(manifests.split("\0"))
         if tree.folder:
             self._describe(tree)
         return project.read_project(self._bytes("metadata.json"), target=self.request.source.rust_target, root=tree.root)
 
     def _describe(self, tree: project.Tree) -> None:
         """Ask cargo about a project below the repository's root, which only the list of files has told of."""
-        self._say("inspect", f"The root folder has no Cargo.toml: the project in {project.shown(tree.folder)} is built.")
+        self._say("inspect", f"The root folder has no Cargo.toml: the project in {dependencies.shown(tree.folder)} is built.")
         result = self._run(
             "inspect",
             "inspect.sh",
@@ -316,7 +319,7 @@ class BuildRun:
         try:
             untrusted_lockfile = self.place.read_file(f"{tree.root}/Cargo.lock", limit_bytes=_LOCKFILE_BYTES)
         except (sandbox.NotRegular, sandbox.TooBig):
-            raise BuildError(BuildCode.MANIFEST_INVALID, "Cargo.lock is no regular file, or over 4 MiB.") from None
+            raise BuildError(BuildCode.MANIFEST_INVALID, "Cargo.lock is no regular file, or over 2 MiB.") from None
         return (untrusted_lockfile or b"").decode("utf-8", "replace")
 
     def _result(self, name: str) -> str:

@@ -12,12 +12,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from offchainvm.compiler.dependencies import check_sources, shown
 from offchainvm.compiler.limits import BuildLimits
 from offchainvm.errors import BuildCode, BuildError
 
 SOURCE_FOLDER = "/src"
-CRATES_IO = "registry+https://github.com/rust-lang/crates.io-index"
-_ALLOWED_SOURCES = (CRATES_IO, "git+https://github.com/")
 _SYMLINK, _SUBMODULE = "120000", "160000"
 _TREE_LINE = re.compile(r"(\d{6}) (\w+) [0-9a-f]{40} +(\d+|-)\t(.+)", re.DOTALL)
 _FILE_NAME = re.compile(r"[A-Za-z0-9_-]{1,100}")
@@ -93,8 +92,12 @@ def read_tree(untrusted_listing: bytes, limits: BuildLimits) -> Tree:
 
 def _folder(paths: Iterable[str]) -> str:
     """The folder of the one Cargo.toml that has none above it: a package or workspace with all its members."""
-    folders = sorted(posixpath.dirname(path) for path in paths if posixpath.basename(path) == "Cargo.toml")
-    outermost = [folder for folder in folders if not any(_is_below(folder, other) for other in folders)]
+    outermost = list[str]()
+    for folder in sorted(path.removesuffix("Cargo.toml") for path in paths if posixpath.basename(path) == "Cargo.toml"):
+        # In this order a folder is followed by all that lies below it.
+        if not (outermost and folder.startswith(outermost[-1])):
+            outermost.append(folder)
+    outermost = [folder.rstrip("/") for folder in outermost]
     if len(outermost) == 1:
         return outermost[0]
     if not outermost:
@@ -106,24 +109,6 @@ def _folder(paths: Iterable[str]) -> str:
         f"The repository has no Cargo.toml in its root folder, and {len(outermost)} below it: {', '.join(names)}.",
         remedy=f"Add a Cargo.toml to the root that says which is wanted: [workspace], members = [{members}], default-members = [...].",
     )
-
-
-def _is_below(folder: str, other: str) -> bool:
-    return folder != other and (not other or folder.startswith(f"{other}/"))
-
-
-def check_sources(untrusted_sources: Iterable[str]) -> None:
-    """Allow dependencies from crates.io and from repositories on GitHub only.
-
-    Raises:
-        BuildError: ``unsupported_source``.
-    """
-    for source in untrusted_sources:
-        if source != CRATES_IO and not source.startswith(_ALLOWED_SOURCES[1]):
-            raise BuildError(
-                BuildCode.UNSUPPORTED_SOURCE,
-                f"A dependency comes from {shown(source)}; only crates.io and GitHub repositories are allowed.",
-            )
 
 
 def read_project(untrusted_metadata: bytes, *, target: str, root: str = SOURCE_FOLDER) -> Project:
@@ -145,7 +130,7 @@ def read_project(untrusted_metadata: bytes, *, target: str, root: str = SOURCE_F
         roots = [package for package in packages if package["manifest_path"] == f"{root}/Cargo.toml"]
         members = roots or _default_members(metadata, packages)
         found = [project for package in members for project in _projects(package, target)]
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise BuildError(BuildCode.MANIFEST_INVALID, "The description of the package cannot be read.") from error
     return _only(found, target)
 
@@ -166,13 +151,8 @@ def _check_package(package: dict[str, Any]) -> None:
 
 
 def _projects(package: dict[str, Any], target: str) -> list[Project]:
-    libs, bins = list[Project](), list[Project]()
-    for item in package["targets"]:
-        kind = "lib" if "cdylib" in item["crate_types"] and "example" not in item["kind"] else "bin" if item["kind"] == ["bin"] else ""
-        project = Project(package["name"], package["manifest_path"], kind, item["name"])
-        if kind and not _FILE_NAME.fullmatch(project.name):
-            raise BuildError(BuildCode.MANIFEST_INVALID, f"The target name {shown(project.name)} is not allowed.")
-        {"lib": libs, "bin": bins, "": list[Project]()}[kind].append(project)
+    found = [_project(package, item) for item in package["targets"]]
+    libs, bins = ([project for project in found if project and project.kind == kind] for kind in ("lib", "bin"))
     if len(bins) > 1:
         bins = (
             [item for item in bins if item.name == package.get("default_run")]
@@ -181,6 +161,16 @@ def _projects(package: dict[str, Any], target: str) -> list[Project]:
         )
     first, second = (libs, bins) if target == "wasm32-unknown-unknown" else (bins, libs)
     return first or second
+
+
+def _project(package: dict[str, Any], target: dict[str, Any]) -> Project | None:
+    """A target of a package, where it is of a kind that becomes a module."""
+    is_lib = "cdylib" in target["crate_types"] and "example" not in target["kind"]
+    if not is_lib and target["kind"] != ["bin"]:
+        return None
+    if not _FILE_NAME.fullmatch(target["name"]):
+        raise BuildError(BuildCode.MANIFEST_INVALID, f"The target name {shown(target['name'])} is not allowed.")
+    return Project(package["name"], package["manifest_path"], "lib" if is_lib else "bin", target["name"])
 
 
 def _only(found: list[Project], target: str) -> Project:
@@ -202,8 +192,3 @@ def _only(found: list[Project], target: str) -> Project:
 
 def _outside(what: str) -> BuildError:
     return BuildError(BuildCode.MANIFEST_INVALID, f"{what} points outside the repository.")
-
-
-def shown(untrusted_name: str) -> str:
-    """A stranger's name as text that is safe to print."""
-    return re.sub(r"[^\x20-\x7e]", "?", untrusted_name)[:120]

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from offchainvm import authorities
-from offchainvm.compiler import git
+from offchainvm.compiler import git, logtext
 from offchainvm.errors import BuildCode, BuildError
 from offchainvm.models import CodeSource
 
@@ -160,19 +160,28 @@ def _owner_and_name(untrusted_repo: str) -> tuple[str, str]:
     if match is None:
         code = BuildCode.UNSUPPORTED_SOURCE if _OTHER_ADDRESS.match(untrusted_repo) else BuildCode.INVALID_REQUEST
         raise BuildError(code, "The repository must be https://github.com/OWNER/NAME, or OWNER/NAME.")
-    path = (match["url_path"] or match["path"]).removesuffix("/").removesuffix(".git")
-    owner, _, name = path.partition("/")
-    if not _OWNER.fullmatch(owner) or not _NAME.fullmatch(name) or name in {".", ".."}:
+    names = _names(match["url_path"] or match["path"])
+    if names is None:
         raise BuildError(
             BuildCode.INVALID_REQUEST, "The repository must be https://github.com/OWNER/NAME, or OWNER/NAME, by names that GitHub allows."
         )
-    return owner, name
+    return names
+
+
+def is_on_github(untrusted_url: str) -> bool:
+    """Whether it is the address of a repository, https://github.com/OWNER/NAME, and of nothing else that a mirror might have."""
+    return untrusted_url.startswith(git.GITHUB) and _names(untrusted_url.removeprefix(git.GITHUB)) is not None
+
+
+def _names(untrusted_path: str) -> tuple[str, str] | None:
+    owner, _, name = untrusted_path.removesuffix("/").removesuffix(".git").partition("/")
+    return (owner, name) if _OWNER.fullmatch(owner) and _NAME.fullmatch(name) and name not in {".", ".."} else None
 
 
 def _checked_ref(untrusted_ref: str) -> str:
     if is_full_sha(untrusted_ref):
         return untrusted_ref.lower()
-    if not untrusted_ref or len(untrusted_ref) > _MAX_REF_CHARS or _BAD_REF.search(untrusted_ref):
+    if not untrusted_ref or len(untrusted_ref) > _MAX_REF_CHARS or _BAD_REF.search(untrusted_ref) or logtext.HIDDEN.search(untrusted_ref):
         raise BuildError(BuildCode.INVALID_REQUEST, "The commit is no valid branch, tag or SHA.")
     return untrusted_ref
 

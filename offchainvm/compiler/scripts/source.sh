@@ -14,6 +14,8 @@ git ls-tree -r -l -z --full-tree "$SHA" > /out/tree
 git rev-parse "$SHA^{tree}" > /out/git-tree
 git checkout -q --force --detach "$SHA" || exit 33
 unset GIT_DIR GIT_WORK_TREE
+# As cargo will read them. None of them holds a NUL: cargo takes no such file.
+find /src -name Cargo.toml -type f -exec sh -c 'for file do cat "$file"; printf "\0"; done' sh {} + > /out/manifests
 
 # From / and with a pinned compiler: cargo would run what a repository's .cargo/config.toml names.
 cd /

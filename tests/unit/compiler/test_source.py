@@ -6,7 +6,7 @@ import hashlib
 
 import pytest
 
-from offchainvm.compiler.source import is_full_sha, parse_source, source_key
+from offchainvm.compiler.source import is_full_sha, is_on_github, parse_source, source_key
 from offchainvm.errors import BuildError
 from offchainvm.models import CodeSource
 
@@ -120,6 +120,9 @@ def test_an_ordinary_reference_is_kept(ref: str) -> None:
         "a.lock/b",
         "a\n",
         "a\x7f",
+        "a\u2028b",
+        "a\u202eb",
+        "a\u200bb",
         "x" * 256,
     ],
 )
@@ -167,3 +170,15 @@ def test_a_mirror_replaces_the_host_when_cloning(mirror_url: str, clone_url: str
 
     assert source.clone_url == clone_url
     assert source.repo == "https://github.com/a/b"
+
+
+@pytest.mark.parametrize("path", ["a/b", "a/b.git", "a/b/", "A-1/b_c.d"])
+def test_the_address_of_a_repository_on_github_is_known(path: str) -> None:
+    assert is_on_github(f"https://github.com/{path}")
+
+
+@pytest.mark.parametrize(
+    "path", ["..%2F..%2Fprivate/repo", "../../private/repo", "a/..%2f..%2fb", "a/..", "a", "a/b/c", "a/b?x", "%61/b", "a/b%2f"]
+)
+def test_an_address_that_climbs_out_of_a_mirror_is_none_of_a_repository(path: str) -> None:
+    assert not is_on_github(f"https://github.com/{path}")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from builds import SMALL, Build, Publish
-from mirror import ANSWER, SECRET, Mirror, guest, make_crate
+from mirror import ANSWER, MANIFEST, SECRET, Mirror, guest, make_crate
 
 from offchainvm.compiler import crates
 from offchainvm.errors import BuildError
@@ -60,6 +60,13 @@ def test_a_fault_of_the_mirror_has_a_code(
     assert caught.value.code == code
     assert said in caught.value.sentence
     assert SECRET not in caught.value.sentence + caught.value.log_tail
+
+
+def test_a_version_that_the_registry_does_not_have_is_not_found(make: Build, publish: Publish, site: Mirror) -> None:
+    site.publish("answer", "1.0.0", ANSWER)
+
+    with pytest.raises(BuildError, match=r"dependency_not_found: .*answer"):
+        make(publish({"Cargo.toml": MANIFEST.replace('"1"', '"=99.0.0"')}, without=("Cargo.lock",)))
 
 
 def test_what_the_registry_does_not_give_as_locked_is_not_built(make: Build, publish: Publish, site: Mirror) -> None:

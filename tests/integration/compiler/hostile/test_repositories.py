@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from builds import EVIL, LIBRARY, PACKAGE, UNTOUCHED, Build, Publish, Refused
+from mirror import Mirror
 
 CONFIGURED = """
 include = ["/src/evil.toml", "evil.toml"]
@@ -83,13 +84,33 @@ def manifest(dependency: str) -> dict[str, str]:
         pytest.param("manifest_invalid", {"Cargo.lock": "version = 9\n"}, (), id="lock-of-the-future"),
         pytest.param("unsupported_source", {"Cargo.lock": OTHER_REGISTRY}, (), id="lock-names-another-registry"),
         pytest.param("unsupported_source", manifest('x = { git = "https://git.invalid/x/y" }'), ("Cargo.lock",), id="git-elsewhere"),
-        pytest.param("dependency_not_found", manifest('serde_json = "=99.0.0"'), ("Cargo.lock",), id="no-such-version"),
+        pytest.param("unsupported_source", manifest('x = { git = "https://github.com/..%2F..%2Fx/y" }'), ("Cargo.lock",), id="git-climbs"),
     ],
 )
 def test_a_repository_that_cannot_be_built_says_why(
     refused: Refused, publish: Publish, code: str, files: dict[str, str | Path], without: tuple[str, ...]
 ) -> None:
     assert refused(publish(files, without=without)).code == code
+
+
+@pytest.mark.parametrize("written_in", ["patch", "path-dependency", "array"])
+def test_no_manifest_leads_cargo_to_another_registry(refused: Refused, publish: Publish, site: Mirror, written_in: str) -> None:
+    """Cargo itself would ask it, and quote its answer: for none of these does it tell of it beforehand."""
+    other = f'x = {{ version = "1", registry-index = "sparse+http://{site.address}/other/" }}'
+    helper = HELPER["helper/Cargo.toml"]
+    excluded = {**manifest('helper = { path = "helper" }'), **HELPER, "helper/Cargo.toml": f"{helper}[dependencies]\n{other}\n"}
+    excluded["Cargo.toml"] = excluded["Cargo.toml"].replace("[workspace]", '[workspace]\nexclude = ["helper"]')
+    files = {
+        "patch": {"Cargo.toml": f"{LIBRARY}[patch.crates-io]\n{other}\n"},
+        "path-dependency": excluded,
+        "array": {"Cargo.toml": f"{LIBRARY}[target]\n'cfg(all())' = [{{ {other} }}, {{}}, {{}}, {{}}, {{}}]\n"},
+    }[written_in]
+
+    error = refused(publish(files, without=("Cargo.lock",)))
+
+    assert error.code == "unsupported_source"
+    assert site.address in error.sentence
+    assert not site.requests
 
 
 def test_an_outdated_lock_file_is_refused_with_the_way_to_mend_it(refused: Refused, publish: Publish) -> None:
