@@ -25,6 +25,7 @@ from offchainvm.broker import VisibilityStep
 from offchainvm.engine.identity import find_engine
 from offchainvm.errors import OffchainVMError, SettingsError
 from offchainvm.fleet import Heartbeat, Member, Registry
+from offchainvm.health.server import serve
 from offchainvm.jobs.connection import connect
 from offchainvm.jobs.server import reaching_redis
 from offchainvm.journal import show_size
@@ -108,7 +109,7 @@ def _start_worker(instance: Any, options: dict[str, Any], **_: Any) -> None:
     _refuse_shared_processes(_pool_name(options), roles)
     redis = connect(common.redis_url)
     health.add_check("redis", lambda: _ping(redis))
-    health.serve(common.metrics_port, name=instance.hostname)
+    serve(common.metrics_port, name=instance.hostname)
     if Role.EXECUTE in roles and Role.RESOLVE not in roles:
         _start_resolve_child()
 

@@ -7,8 +7,10 @@ import os
 import signal
 import sys
 import time
+from pathlib import Path
 
 _PR_SET_PDEATHSIG = 1  # prctl(2)
+_PROC = Path("/proc")
 _libc = ctypes.CDLL(None, use_errno=True)
 
 # Runs between fork and exec as a program of its own: a `preexec_fn` may deadlock in a parent that has threads.
@@ -48,6 +50,20 @@ def prctl(option: int, *arguments: int) -> bool:
         return False
     four = (*arguments, 0, 0, 0, 0)[:4]
     return bool(_libc.prctl(option, *map(ctypes.c_ulong, four)) == 0)
+
+
+def stat_fields(pid: int, *, proc: Path = _PROC) -> list[str]:
+    """What the kernel tells of a process, from its state on (proc(5)); empty when there is none, or none that is seen."""
+    try:
+        # The name of the program stands before that, in parentheses, and may hold anything.
+        return (proc / str(pid) / "stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return []
+
+
+def started(pid: int, *, proc: Path = _PROC) -> str:
+    """When a process began, in ticks since the kernel did; empty when there is none, or none that is seen."""
+    return "".join(stat_fields(pid, proc=proc)[19:20])
 
 
 def forget_environment_variable(name: str) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from offchainvm.errors import Unavailable
-from offchainvm.processes import bound_command
+from offchainvm.processes import bound_command, stat_fields
 
 TAIL_BYTES = 2000
 _PAUSE_SECONDS = 0.02
@@ -148,13 +148,10 @@ def session_members(session: int) -> list[int]:
     """Process ids of the living processes of a session (Linux; elsewhere its leader alone)."""
     if sys.platform != "linux":
         return [session]
-    return [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit() and _session_of(entry) == session]
+    return [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit() and _session_of(int(entry.name)) == session]
 
 
-def _session_of(entry: Path) -> int | None:
-    try:
-        # The program's name stands in parentheses and may hold anything; then: state, ppid, pgrp, session.
-        state, _, _, session, *_ = (entry / "stat").read_text().rpartition(")")[2].split()
-    except (OSError, ValueError):
-        return None
+def _session_of(pid: int) -> int | None:
+    """None where it lives no longer."""
+    state, _parent, _group, session, *_ = stat_fields(pid) or ("X", "", "", "")
     return None if state in "ZX" else int(session)

@@ -10,13 +10,13 @@ import typer
 from offchainvm import health, logs, notify
 from offchainvm.errors import OffchainVMError
 from offchainvm.fleet import Heartbeat, Member, Registry
+from offchainvm.health.server import serve
 from offchainvm.jobs.connection import connect
 from offchainvm.processes import StopSignal
 from offchainvm.settings import Role, Settings, load
 
 _HOST = typer.Option(None, help="Address to listen on, instead of WEB_HOST (127.0.0.1).")
 _PORT = typer.Option(None, min=1, max=65535, help="Port, instead of WEB_PORT (8585).")
-_TOUCH_EVERY_SECONDS = 5.0
 
 
 def web(host: str | None = _HOST, port: int | None = _PORT) -> None:
@@ -50,18 +50,10 @@ def _serve(settings: Settings) -> None:
         raise OffchainVMError(f"The address {where} cannot be had: {error.strerror}.", remedy="Name another WEB_PORT.") from None
     health.add_check("redis", lambda: bool(redis.ping()))
     member = Member(f"web@{settings.node_name}", settings.node_name, (Role.WEB.value,), capacity=0)
-    health.serve(settings.metrics_port, name=member.id)
+    serve(settings.metrics_port, name=member.id)
     with server:
         typer.echo(f"The status page is at http://{where}/ (Ctrl-C ends it).")
         heartbeat = Heartbeat(Registry(redis), member, well=health.is_live).start()
-        _live_until_a_signal(member.id)
+        health.touch_until_asked(member.id, StopSignal())
         notify.tell(notify.STOPPING)
         heartbeat.stop()
-
-
-def _live_until_a_signal(name: str) -> None:
-    """Say every few seconds that the process ``name`` lives; return when SIGTERM or Ctrl-C came. A second one ends the process at once."""
-    asked = StopSignal()
-    health.touch(name)
-    while not asked.wait(_TOUCH_EVERY_SECONDS):
-        health.touch(name)

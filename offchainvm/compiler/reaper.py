@@ -22,6 +22,7 @@ import docker.errors
 from offchainvm.compiler import engine
 from offchainvm.errors import OffchainVMError
 from offchainvm.logs import get_logger
+from offchainvm.processes import started
 
 if TYPE_CHECKING:
     from docker.client import DockerClient
@@ -141,24 +142,15 @@ def _host() -> str:
 
 
 def _this_process() -> str:
-    return f"{host} {os.getpid()} {_started(os.getpid())}" if (host := _host()) else ""
+    return f"{host} {os.getpid()} {started(os.getpid(), proc=_PROC)}" if (host := _host()) else ""
 
 
 def _has_ended(name: str) -> bool:
     """Whether the process is known to be dead; its id alone comes again."""
     host, _, process = name.rpartition("] ")
-    pid, _, started = process.partition(" ")
+    pid, _, began = process.partition(" ")
     if f"{host}]" != _host() or not (pid.isascii() and pid.isdigit()):
         return False
-    now = _started(int(pid))
+    now = started(int(pid), proc=_PROC)
     # One that is not seen may be another user's: a system can hide those, and the first process with them.
-    return now != started and bool(now or _started(1))
-
-
-def _started(pid: int) -> str:
-    """When a process began, in ticks since the kernel did; empty when there is none, or none that is seen."""
-    try:
-        # The name of the program stands in parentheses and may hold spaces; the start time is the 20th field after it.
-        return (_PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()[19]
-    except OSError:
-        return ""
+    return now != began and bool(now or started(1, proc=_PROC))

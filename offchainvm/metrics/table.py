@@ -15,6 +15,9 @@ _CALLS = ("ok", "refused", "unavailable", "timeout")
 _QUICK_SECONDS = (0.005, 0.025, 0.1, 0.5, 1, 2.5, 5, 10, 30, 130)
 _LONG_SECONDS = (0.01, 0.05, 0.25, 1, 5, 15, 60, 120, 300, 900, 3600)
 
+# Told by every process.
+LIVE = Reading("live", "1 while every loop of this process turns, else 0.")
+
 # Counted by the workers, where the work is done.
 STAGE_RUNS = Counter(
     "stage_runs_total", "Claims of jobs by compile and execute workers, by how they ended.",
@@ -65,7 +68,7 @@ TASKS_POLLED = Counter("tasks_polled_total", "Tasks that polls brought.", outcom
 DEATHS = Counter("claim_deaths_total", "Claims that ended in nothing: their worker died, or lost its lease.")
 REPUBLISHED = Counter("republished_total", "Messages published again because the broker had fewer than there are jobs.")
 MONITOR_LAG_BLOCKS = Reading("monitor_lag_blocks", "Blocks between the newest and the last that the active event monitor read.")
-MONITOR_LAG_SECONDS = Reading("monitor_lag_seconds", "Age of the last block that the active event monitor read; 0 at the chain's head.")
+MONITOR_LAG_SECONDS = Reading("monitor_lag_seconds", "Age of the last block that the active event monitor read; 0 where it is the newest.")
 MONITOR_EVENTS = Reading("monitor_events_total", "Events of the contract.", outcome=("announced", "malformed"))
 JOURNAL_BYTES = Reading("journal_bytes", "Size of the journals below STATE_DIR, by role.", role=("bridge", "resolve"))
 
@@ -81,5 +84,8 @@ OUTBOX_MESSAGES = Reading("outbox_messages", "Messages that the broker has not t
 JOBS_SETTLED = Reading("jobs_settled_total", "Jobs by how they ended on chain; `expired` is a deadline missed.", verdict=VERDICTS)
 SPENT_YOCTO = Reading("spent_yoctonear_total", "Tokens that our transactions burnt (yoctoNEAR, as far as settled).")
 EARNED_YOCTO = Reading("earned_yoctonear_total", "What the contract charges for what we resolved, by its prices (yoctoNEAR).")
+MONITOR_CURSOR_AGE_SECONDS = Reading(
+    "monitor_cursor_age_seconds", "Age of the last block that any event monitor read, by Redis: it grows when none is left to tell its lag."
+)
 BALANCE_YOCTO = Reading("operator_balance_yoctonear", "Balance of the operator's account, looked at once a minute.")
-WORKERS = Reading("workers", "Processes that registered and were seen lately.", role=ROLES)
+WORKERS = Reading("workers", "Processes that registered, were seen lately, and are live.", role=ROLES)

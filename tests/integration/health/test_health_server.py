@@ -13,18 +13,19 @@ import pytest
 
 from offchainvm import __version__, health
 from offchainvm.errors import Unavailable
+from offchainvm.health.server import HealthServer, serve
 from offchainvm.readiness import Readiness
 
 
 @pytest.fixture
-def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[health.HealthServer]:
+def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HealthServer]:
     monkeypatch.setenv("OFFCHAINVM_LIVE_DIR", str(tmp_path))
     monkeypatch.setattr(health, "_readiness", Readiness())
     monkeypatch.setattr(health, "_loops", {})
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    served = health.serve(port, name="bridge")
+    served = serve(port, name="bridge")
     assert served is not None
     yield served
     served.stop()
@@ -39,7 +40,18 @@ def ask(port: int, path: str, method: str = "GET") -> tuple[int, Any]:
     return answer.status, json.loads(body) if body else None
 
 
-def test_live_and_ready_answer_200_with_each_check(server: health.HealthServer) -> None:
+def shown(port: int) -> str:
+    """What ``/metrics`` answers."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    connection.request("GET", "/metrics")
+    answer = connection.getresponse()
+    assert answer.headers["Content-Type"].startswith("text/plain; version=")
+    text = answer.read().decode()
+    connection.close()
+    return text
+
+
+def test_live_and_ready_answer_200_with_each_check(server: HealthServer) -> None:
     health.touch("bridge")
     health.add_check("redis", lambda: True)
     assert ask(server.port, "/health/live") == (
@@ -50,7 +62,7 @@ def test_live_and_ready_answer_200_with_each_check(server: health.HealthServer) 
     assert (status, [check["name"] for check in body["checks"]]) == (200, ["bridge", "redis"])
 
 
-def test_not_ready_answers_503_with_the_remedy_and_stays_live(server: health.HealthServer) -> None:
+def test_not_ready_answers_503_with_the_remedy_and_stays_live(server: HealthServer) -> None:
     def away() -> None:
         raise Unavailable("redis", "Redis does not answer.", remedy="Start it.")
 
@@ -60,20 +72,21 @@ def test_not_ready_answers_503_with_the_remedy_and_stays_live(server: health.Hea
     assert ask(server.port, "/health/live")[0] == 200
 
 
-def test_head_has_no_body_and_other_paths_are_told(server: health.HealthServer) -> None:
+def test_head_has_no_body_and_other_paths_are_told(server: HealthServer) -> None:
     assert ask(server.port, "/health/live", "HEAD") == (200, None)
     assert ask(server.port, "/")[0] == 404
 
 
-def test_a_port_that_is_taken_ends_nothing(server: health.HealthServer) -> None:
-    assert health.serve(server.port, name="second") is None
+def test_a_port_that_is_taken_ends_nothing(server: HealthServer) -> None:
+    assert serve(server.port, name="second") is None
 
 
-def test_metrics_are_on_the_same_port_as_text_of_prometheus(server: health.HealthServer) -> None:
-    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=10)
-    connection.request("GET", "/metrics")
-    answer = connection.getresponse()
-    text = answer.read().decode()
-    connection.close()
-    assert answer.headers["Content-Type"].startswith("text/plain; version=")
-    assert f'offchainvm_info{{version="{__version__}"}} 1.0' in text
+def test_metrics_tell_whether_the_process_is_live(server: HealthServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    loop = health.watch_loop("bridge", health.Loop(patience_seconds=60))
+    assert "offchainvm_live 1.0" in shown(server.port)
+    monkeypatch.setattr(loop, "_at", float("-inf"))
+    assert "offchainvm_live 0.0" in shown(server.port)
+
+
+def test_metrics_are_on_the_same_port_as_text_of_prometheus(server: HealthServer) -> None:
+    assert f'offchainvm_info{{version="{__version__}"}} 1.0' in shown(server.port)

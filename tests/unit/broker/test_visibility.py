@@ -14,6 +14,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 
 from offchainvm import health
 from offchainvm.broker import VisibilityStep
+from offchainvm.health.files import liveness_file
 
 
 class Qos:
@@ -60,7 +61,7 @@ def test_a_worker_with_nothing_in_hand_asks_nothing_of_redis_and_says_that_it_li
     qos = Qos()
     step.renew(consumer(qos))
     assert qos.calls == []
-    assert health.liveness_file("execute@here").is_file()
+    assert liveness_file("execute@here").is_file()
 
 
 def test_a_broker_that_is_away_ends_no_worker(step: VisibilityStep) -> None:

@@ -10,6 +10,9 @@ import pytest
 
 from offchainvm import health, notify
 from offchainvm.errors import Unavailable
+from offchainvm.health.__main__ import main
+from offchainvm.health.files import liveness_file
+from offchainvm.health.server import serve
 from offchainvm.readiness import Readiness
 
 
@@ -83,36 +86,36 @@ def test_a_folder_that_cannot_be_written_ends_nothing(tmp_path: Path, monkeypatc
 
 
 def test_the_health_check_without_http(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert health.main() == 1
+    assert main() == 1
     assert "no living process" in capsys.readouterr().err
     health.touch("bridge")
     health.touch("execute@one")
-    assert health.main() == 0
+    assert main() == 0
     old = time.time() - health.STALE_SECONDS - 5
-    os.utime(health.liveness_file("bridge"), (old, old))
-    assert health.main() == 1
+    os.utime(liveness_file("bridge"), (old, old))
+    assert main() == 1
     assert "bridge: its loop last turned" in capsys.readouterr().err
 
 
 def test_the_file_of_a_killed_process_is_not_judged() -> None:
     health.touch("old")
-    file = health.liveness_file("old")
+    file = liveness_file("old")
     file.write_text(f"{os.getpid()} 1")  # the same process id, started at another time
     os.utime(file, (1, 1))
-    assert health.main() == 1
+    assert main() == 1
     health.touch("new")
-    assert health.main() == 0
+    assert main() == 0
 
 
 def test_no_port_means_no_server() -> None:
-    assert health.serve(0, name="bridge") is None
+    assert serve(0, name="bridge") is None
 
 
 def test_a_loop_that_hangs_beside_the_main_one_lets_the_liveness_file_grow_old(monkeypatch: pytest.MonkeyPatch) -> None:
     health.watch_loop("settler", health.Loop(patience_seconds=0))
     time.sleep(0.001)
     health.touch("bridge@one")
-    assert not health.liveness_file("bridge@one").exists()
+    assert not liveness_file("bridge@one").exists()
     health.watch_loop("settler", health.Loop())
     health.touch("bridge@one")
-    assert health.liveness_file("bridge@one").exists()
+    assert liveness_file("bridge@one").exists()
