@@ -14,14 +14,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from offchainvm import health, notify
+from offchainvm.errors import OffchainVMError
 from offchainvm.logs import get_logger
 from offchainvm.processes import StopSignal
 
 log = get_logger()
 
-_TOUCH_EVERY_SECONDS = 5.0
 _LONGEST_RESTART_SECONDS = 30.0
 _GRACE_SECONDS = 8.0
+_MANY_DEATHS = 3
 
 
 @dataclass(frozen=True)
@@ -57,27 +58,51 @@ class _Stop(threading.Event):
             self.loop.turned()
 
 
+class _Deaths:
+    """How often in a row one part died, and of what; one that has worked for a while since is well again."""
+
+    def __init__(self) -> None:
+        self._count, self._cause, self._began_at = 0, "", 0.0
+
+    def begin(self) -> None:
+        self._began_at = time.monotonic()
+
+    def note(self, error: Exception) -> float:
+        """The pause before it is started again, in seconds."""
+        self._count = 1 if self._has_worked else self._count + 1
+        self._cause = type(error).__name__
+        return min(_LONGEST_RESTART_SECONDS, 0.5 * 2.0**self._count)
+
+    def __str__(self) -> str:
+        """Empty while it is well."""
+        return "" if self._count < _MANY_DEATHS or self._has_worked else f"{self._count} times in a row, last of {self._cause}"
+
+    @property
+    def _has_worked(self) -> bool:
+        return time.monotonic() - self._began_at > _LONGEST_RESTART_SECONDS
+
+
 class Service:
     """Runs parts side by side. One that dies of an unexpected error is started again, after a growing pause."""
 
     def __init__(self, parts: Sequence[Part], *, name: str, on_stop: Sequence[Callable[[], None]] = ()) -> None:
         self._parts, self._name, self._on_stop = parts, name, on_stop
         self._stops = {part.name: _Stop(health.Loop(part.patience_seconds + part.grace_seconds)) for part in parts}
+        self._deaths = {part.name: _Deaths() for part in parts}
         self._threads: dict[str, threading.Thread] = {}
 
     def run(self) -> int:
         """Work until a signal; the exit code."""
         asked = StopSignal()
         self.start()
-        health.touch(self._name)
-        while not asked.wait(_TOUCH_EVERY_SECONDS):
-            health.touch(self._name)
+        health.touch_until_asked(self._name, asked)
         self._tell_stopping(asked.number)
         self.stop()
         return 0
 
     def start(self) -> None:
         """Start every part."""
+        health.add_check("parts", self._check_parts, kept_seconds=0.0)
         for part in self._parts:
             health.watch_loop(part.name, self._stops[part.name].loop)
             thread = threading.Thread(target=self._supervise, args=(part,), name=part.name, daemon=True)
@@ -114,15 +139,18 @@ class Service:
             at_most_seconds=round(patience),
         )
 
+    def _check_parts(self) -> None:
+        told = [f"{name} died {deaths}" for name, deaths in self._deaths.items() if str(deaths)]
+        if told:
+            raise OffchainVMError(f"{'; '.join(told)}.", remedy="See the log of this process (restart_part), and report it.")
+
     def _supervise(self, part: Part) -> None:
-        stop = self._stops[part.name]
-        failures = 0
+        stop, deaths = self._stops[part.name], self._deaths[part.name]
         while not stop.is_set():
-            began = time.monotonic()
+            deaths.begin()
             try:
                 part.run(stop)
-            except Exception:
-                failures = 1 if time.monotonic() - began > _LONGEST_RESTART_SECONDS else failures + 1
-                pause_seconds = min(_LONGEST_RESTART_SECONDS, 0.5 * 2.0**failures)
+            except Exception as error:
+                pause_seconds = deaths.note(error)
                 log.exception("a part died and is started again", action="restart_part", part=part.name, pause_seconds=pause_seconds)
                 stop.wait(pause_seconds)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 
@@ -10,6 +11,7 @@ import pytest
 from offchainvm import health
 from offchainvm.bridge import service as service_module
 from offchainvm.bridge.service import Part, Service
+from offchainvm.readiness import Readiness
 
 
 def test_a_part_that_dies_is_started_again(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -28,6 +30,44 @@ def test_a_part_that_dies_is_started_again(monkeypatch: pytest.MonkeyPatch) -> N
     assert third.wait(10)
     service.stop()
     assert len(lives) == 3
+
+
+def test_a_part_that_dies_again_and_again_is_named_by_readiness_and_one_that_died_once_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(health, "_loops", {})
+    monkeypatch.setattr(health, "_readiness", Readiness())
+    monkeypatch.setattr(service_module, "_LONGEST_RESTART_SECONDS", 0.5)
+    died, lives = threading.Semaphore(0), list[int]()
+
+    def broken(_stop: threading.Event) -> None:
+        died.release()
+        raise KeyError("s3cret")
+
+    def unlucky(stop: threading.Event) -> None:
+        lives.append(1)
+        if len(lives) == 1:
+            raise ValueError
+        stop.wait()
+
+    service = Service([Part("broken", broken), Part("unlucky", unlucky)], name="test")
+    service.start()
+    for _ in range(4):
+        assert died.acquire(timeout=10)
+    (parts,) = [check for check in health.ready() if check.name == "parts"]
+    service.stop()
+    assert not parts.ok
+    assert re.fullmatch(r"broken died \d times in a row, last of KeyError\.", parts.detail)
+
+
+def test_a_part_that_works_again_is_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    deaths, now = service_module._Deaths(), [1000.0]
+    monkeypatch.setattr(service_module.time, "monotonic", lambda: now[0])
+    for _ in range(3):
+        deaths.begin()
+        deaths.note(KeyError())
+    assert str(deaths) == "3 times in a row, last of KeyError"
+    deaths.begin()
+    now[0] += 31
+    assert str(deaths) == ""
 
 
 def test_what_brings_work_in_stops_before_the_rest() -> None:
