@@ -114,8 +114,8 @@ class Registry:
         return [self._with_jobs(one, leases) for one in self._entries()]
 
     def alive(self, role: str) -> list[Sighting]:
-        """The processes of a role that were seen just now, without their jobs."""
-        return [one for one in self._entries() if role in one.member.roles and not one.gone]
+        """The processes of a role that were seen just now and do not hang, without their jobs."""
+        return [one for one in self._entries() if role in one.member.roles and one.well and not one.gone]
 
     def _entries(self) -> list[Sighting]:
         with reaching_redis():

@@ -29,6 +29,7 @@ from offchainvm.compiler.source import Resolver
 from offchainvm.contract import kept_request
 from offchainvm.coordinator import POLL_MARGIN_SECONDS, Coordinator
 from offchainvm.fleet import Heartbeat, Member, Registry
+from offchainvm.health.server import serve
 from offchainvm.jobs.connection import connect
 from offchainvm.jobs.journals import Journals
 from offchainvm.jobs.outbox import Outbox
@@ -209,7 +210,7 @@ def _service(
     health.add_check("redis", lambda: bool(store.server_run_id()))
     health.add_check("coordinator", coordinator.health)
     heartbeat = Heartbeat(Registry(redis), member, well=health.is_live)
-    server = health.serve(settings.metrics_port, name=member.id)
+    server = serve(settings.metrics_port, name=member.id)
     return Service([*parts, Part("heartbeat", heartbeat.run)], name=member.id, on_stop=[*closing, *([server.stop] if server else [])])
 
 

@@ -28,6 +28,8 @@ _STAND_BY_SECONDS = 3.0
 _RECENT_SECONDS = 10.0
 """A block of this age is at the head of the chain, as far as somebody can tell who does not ask."""
 _ASK_AGAIN_SECONDS = 5.0
+_TOLD_SECONDS = 20.0
+"""After so long without a word of it, the newest height is not known any more."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,7 @@ class Monitor:
         self._cursor: Cursor | None = None
         self._known: Cursor | None = None
         """How far we once were: better than a new beginning, where Redis has lost everything."""
-        self._newest, self._asked_at = 0, float("-inf")
+        self._newest, self._asked_at, self._told_at = 0, float("-inf"), float("-inf")
         # Short pauses: the lease is kept through them, and a service that asked for longer is not asked before its time.
         self._link = Link("event monitor", longest_wish_seconds=LEASE_SECONDS / 3)
 
@@ -77,7 +79,10 @@ class Monitor:
     def lag(self) -> Lag | None:
         """How far this monitor is behind the chain; None while it stands by."""
         cursor = self._cursor
-        return None if cursor is None else Lag.of(cursor, self._newest)
+        if cursor is None:
+            return None
+        known = _is_recent(cursor) or time.monotonic() - self._told_at <= _TOLD_SECONDS
+        return Lag.of(cursor, max(self._newest, cursor.height) if known else None)
 
     def check(self) -> None:
         """Part of this process' health.
@@ -167,8 +172,7 @@ class Monitor:
 
     def _newest_known(self, cursor: Cursor) -> int:
         """The newest height that we know of; asked for again while the last block is an old one."""
-        old = time.time() - cursor.block_at > _RECENT_SECONDS
-        if old and time.monotonic() - self._asked_at >= _ASK_AGAIN_SECONDS:
+        if not _is_recent(cursor) and time.monotonic() - self._asked_at >= _ASK_AGAIN_SECONDS:
             try:
                 self._ask_newest()
             except OffchainVMError as error:
@@ -178,7 +182,7 @@ class Monitor:
 
     def _ask_newest(self) -> int:
         self._asked_at = time.monotonic()
-        self._newest = self._newest_height()
+        self._newest, self._told_at = self._newest_height(), time.monotonic()
         return self._newest
 
     def _is_active(self) -> bool:
@@ -187,6 +191,10 @@ class Monitor:
             text = "this event monitor is the active one" if self._active else "another event monitor took over"
             log.info(text, action="monitor_active" if self._active else "monitor_stands_by", contract=self._subject.contract_id)
         return self._active
+
+
+def _is_recent(cursor: Cursor) -> bool:
+    return time.time() - cursor.block_at <= _RECENT_SECONDS
 
 
 def _name(malformed: MalformedEvent, position: int) -> str:

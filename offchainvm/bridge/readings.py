@@ -15,6 +15,7 @@ from redis import Redis
 
 from offchainvm import metrics
 from offchainvm.bridge.monitor import Monitor
+from offchainvm.bridge.watch import look_at_watch
 from offchainvm.errors import OffchainVMError
 from offchainvm.fleet import Registry
 from offchainvm.jobs import overview
@@ -88,8 +89,15 @@ class FleetReadings:
             metrics.OUTBOX_MESSAGES: {(): now.outbox},
             metrics.JOBS_SETTLED: {(verdict,): now.totals.get(verdict, 0) for verdict in metrics.VERDICTS},
             metrics.SPENT_YOCTO: {(): now.spent_yocto},
+            metrics.MONITOR_CURSOR_AGE_SECONDS: self._cursor_age(),
             metrics.WORKERS: {(role,): len(registry.alive(role)) for role in metrics.ROLES},
         }
+
+    def _cursor_age(self) -> Values:
+        """Nothing where nobody ever watched this contract's events."""
+        _, cursor = look_at_watch(self._redis, self._contract_id)
+        age_seconds = cursor.age_seconds if cursor else None
+        return {} if age_seconds is None else {(): age_seconds}
 
     def _keys(self) -> Mapping[Reading, Values]:
         reasons = self._nonces.get().held().values()
@@ -130,5 +138,7 @@ def monitor_readings(monitor: Monitor) -> Mapping[Reading, Values]:
     """What the event monitor of this process knows; no lag while it stands by."""
     found: dict[Reading, Values] = {metrics.MONITOR_EVENTS: {("announced",): monitor.announced, ("malformed",): monitor.malformed}}
     if (lag := monitor.lag) is not None:
-        found.update({metrics.MONITOR_LAG_BLOCKS: {(): lag.blocks}, metrics.MONITOR_LAG_SECONDS: {(): lag.seconds}})
+        found[metrics.MONITOR_LAG_SECONDS] = {(): lag.seconds}
+        if lag.blocks is not None:
+            found[metrics.MONITOR_LAG_BLOCKS] = {(): lag.blocks}
     return found

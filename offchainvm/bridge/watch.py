@@ -44,6 +44,11 @@ class Cursor:
     block_at: float = 0.0
     """When the block was made, in seconds since 1970; 0 = unknown."""
 
+    @property
+    def age_seconds(self) -> float | None:
+        """How long ago its block was made; None where that is not known."""
+        return max(0.0, time.time() - self.block_at) if self.block_at else None
+
     def past(self) -> Cursor:
         """Behind one more height, which consensus skipped."""
         return replace(self, height=self.height + 1)
@@ -60,23 +65,29 @@ class Cursor:
 class Lag:
     """How far the event monitor is behind the chain."""
 
-    blocks: int
+    blocks: int | None
+    """None while nobody tells the newest height."""
     seconds: float
-    """Age of the last block read; 0 where no newer one is known."""
+    """Age of the last block read; 0 only where it is known that there is no newer one, or not how old it is."""
 
     @staticmethod
-    def of(cursor: Cursor, newest_height: int) -> Lag:
-        blocks = max(0, newest_height - cursor.height)
-        known = blocks and cursor.block_at
-        return Lag(blocks, max(0.0, time.time() - cursor.block_at) if known else 0.0)
+    def of(cursor: Cursor, newest_height: int | None) -> Lag:
+        blocks = None if newest_height is None else max(0, newest_height - cursor.height)
+        return Lag(blocks, 0.0 if blocks == 0 else cursor.age_seconds or 0.0)
 
     def check(self) -> None:
         """Raises: OffchainVMError: so far behind that requests miss their deadline."""
-        if self.seconds > _BEHIND_SECONDS:
+        if self.seconds <= _BEHIND_SECONDS:
+            return
+        if self.blocks is None:
             raise OffchainVMError(
-                f"The event monitor is {self.blocks} blocks ({self.seconds:.0f} s) behind the chain.",
-                remedy="See its log. It catches up sooner with a NEARDATA_API_KEY that allows more NEARDATA_REQUESTS_PER_MINUTE.",
+                f"The event monitor read its last block {self.seconds:.0f} s ago, and nobody tells the newest height.",
+                remedy="Check NEARDATA_API_URL and FASTNEAR_API_URL, and the way to them.",
             )
+        raise OffchainVMError(
+            f"The event monitor is {self.blocks} blocks ({self.seconds:.0f} s) behind the chain.",
+            remedy="See its log. It catches up sooner with a NEARDATA_API_KEY that allows more NEARDATA_REQUESTS_PER_MINUTE.",
+        )
 
 
 class Watch:

@@ -119,7 +119,12 @@ class Room:
     def __init__(self, client: redis.Redis) -> None:
         self.redis, self.store = client, JobStore(client)
         self.chain, self.coordinator, self.admitted = Chain(), Created(), Admitted()
-        self.newest = START
+        self.newest, self.newest_away = START, False
+
+    def newest_height(self) -> int:
+        if self.newest_away:
+            raise Unavailable("height service of tests", "away")
+        return self.newest
 
     def monitor(self, *, start_height: int = START, patience_seconds: float = 60.0, width: int = 1, holder: str = "m") -> Monitor:
         admission: Any = self.admitted
@@ -134,7 +139,7 @@ class Room:
             Subject(CONTRACT, STANDARD, start_height, scan_interval_seconds=0.5),
             watch=Watch(self.redis, CONTRACT, holder=holder),
             blocks=ReadAhead(self.chain, width=width),
-            newest_height=lambda: self.newest,
+            newest_height=self.newest_height,
             announcer=announcer,
             unpolled=unpolled,
             store=self.store,

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, cast
 
 import pytest
 
+from offchainvm import metrics
 from offchainvm.bridge.assembly import event_monitor
 from offchainvm.bridge.monitor import Monitor
+from offchainvm.bridge.readings import FleetReadings, monitor_readings
 from offchainvm.bridge.watch import LEASE_SECONDS, Lag, look_at_watch
 from offchainvm.devnet import serve
 from offchainvm.devnet.chain import GENESIS_HEIGHT
@@ -186,6 +189,34 @@ def test_lag_is_known_while_behind_zero_at_the_head_and_nobodys_on_stand_by(room
     walk(fresh, 1)
     assert fresh.lag == Lag(0, 0.0)
     fresh.check()
+
+
+def test_a_blind_monitor_tells_the_age_of_its_last_block(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
+    room.chain.age_seconds = 90.0
+    room.chain.add(100)
+    monitor = room.monitor()
+    walk(monitor, 1)
+    assert monitor.lag == Lag(0, 0.0)
+    room.newest_away = True
+    monkeypatch.setattr(monitor, "_told_at", time.monotonic() - 60)
+    walk(monitor, 1)
+    assert monitor.lag is not None
+    assert (monitor.lag.blocks, 89 < monitor.lag.seconds < 95) == (None, True)
+    with pytest.raises(OffchainVMError, match="nobody tells the newest height"):
+        monitor.check()
+    assert set(monitor_readings(monitor)) == {metrics.MONITOR_EVENTS, metrics.MONITOR_LAG_SECONDS}
+
+
+def test_the_bridge_tells_the_age_of_a_dead_monitors_cursor(room: Room) -> None:
+    rpc = cast("Any", None)
+    readings = FleetReadings(redis=room.redis, rpc=rpc, operator_id="o.testnet", contract_id=CONTRACT, journal_bytes=lambda: 0)
+    assert readings._look_at_fleet()[metrics.MONITOR_CURSOR_AGE_SECONDS] == {}
+    room.chain.age_seconds = 90.0
+    room.chain.add(100)
+    monitor = room.monitor()
+    walk(monitor, 1)
+    step_down(monitor)
+    assert 89 < readings._look_at_fleet()[metrics.MONITOR_CURSOR_AGE_SECONDS][()] < 95
 
 
 def test_a_service_that_asks_for_a_long_pause_does_not_cost_the_lease(room: Room) -> None:

@@ -38,6 +38,7 @@ def test_each_process_is_shown_with_the_jobs_of_its_own_stages_until_it_leaves(h
     assert registry.sightings()[1].member == EXECUTE
     registry.beat(BOTH, well=False)
     assert states(registry)["compile@w1"] == ("hung", [])
+    assert registry.alive("compile") == []
     registry.leave(BOTH)
     assert list(states(registry)) == ["execute@w1"]
     assert ([one.member.id for one in registry.alive("execute")], registry.alive("compile")) == (["execute@w1"], [])
