@@ -115,13 +115,17 @@ class Resolves:
         return bool(self._server.run("dead", token or new_token(), hash, attempts_seen))
 
     def restore(self, tx: Transaction, rows: Sequence[Row]) -> bool:
-        """Put a journalled transaction back as in flight, whatever the records say; its payloads win over any other.
+        """Put a journalled transaction back as in flight, whatever the records say; its payloads win over what nobody signed yet.
 
         True: it is in flight now (put back, or never lost): keep the journal's entry. False: it is over, the entry can go:
-        all its jobs are settled, or Redis remembers that it ended.
+        all its jobs are settled, or Redis remembers that it ended, or another payload of one of them was signed since.
         """
         parts = [part for row in rows for part in _restored(row)]
-        return bool(self._server.run("restore", *_signed(tx), tx.attempts, *parts) != "over")
+        answer = self._server.run("restore", *_signed(tx), tx.attempts, *parts)
+        if answer == "conflict":
+            sentence = "A journalled transaction has another answer than one that was signed since, so it is never sent."
+            log.error(sentence, action="refuse_restore", transaction=tx.hash, data_ids=tx.data_ids)
+        return answer not in {"over", "conflict"}
 
     def hashes(self, data_id: str) -> list[str]:
         """Every transaction that ever carried this job's payload, oldest first: ask for all before calling a resume foreign."""

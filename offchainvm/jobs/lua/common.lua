@@ -28,7 +28,7 @@
 -- ovm:aboard:PK       set     those of them whose nonce a block has used: no slot of the window is theirs
 -- ovm:epoch           hash    run (id of the last start of Redis), since;  ovm:journals hash: host that signs -> 'run seen', its last replay
 -- ovm:sent            list    one entry when something was sent that no settler has heard of
--- ovm:head            string  highest final height seen;  ovm:batch string: rows at once after a failed batch
+-- ovm:head            string  final height of the last take;  ovm:batch string: rows at once after a failed batch
 -- ovm:bell            string  a ring is pending;  ovm:bell:last, ovm:bell:seq
 -- ovm:outbox          stream  v, stage, ids, attempt;  ovm:outbox:aside stream: not publishable
 -- ovm:reports         zset    by due time;  ovm:report:ID hash: kind, report, error, tries

@@ -76,6 +76,26 @@ def test_rows_whose_deadline_cannot_be_met_are_settled_as_expired_and_reported_a
     assert report.error.startswith("expired: ")
 
 
+def test_a_live_row_behind_more_expired_ones_than_one_take_reads_comes_with_the_next_ring(house: Any) -> None:
+    for number in range(1, 60):
+        house.waiting(number, deadline=504)
+    alive = house.waiting(60, deadline=505)
+    house.messages()
+    assert house.take(8, height=500) == []
+    assert ("resolve", ()) in house.sent()
+    assert [row.data_id for row in house.take(8, height=500)] == [alive]
+    assert house.take(8, height=500) == []
+    assert house.sent() == []
+
+
+def test_a_deadline_that_nobody_knows_begins_when_the_row_is_first_seen(house: Any) -> None:
+    data_id = house.waiting(1, deadline=None)
+    house.resolves.give_back(house.take(height=900))
+    assert house.store.get(data_id).deadline_height == 1100
+    assert house.take(height=1096) == []
+    assert house.store.get(data_id).verdict is Verdict.EXPIRED
+
+
 def test_died_between_take_and_store_returns_the_rows_and_rings(house: Any) -> None:
     data_id = house.waiting(1)
     dead = house.take(lease=0)
