@@ -1,9 +1,10 @@
 -- Keep a signed transaction before its first byte is sent: all of its rows, or none.
 -- ARGV: 1 token, 2 hash, 3 public key, 4 nonce, 5 height, 6 signed (base64), 7.. pairs of data_id, take in the order of the actions
--- Returns 1, or 0: a row is no longer TAKEN by its take, and nothing may be sent.
+-- Returns 1 (also when it was restored from the journal meanwhile), or 0: a row is no longer TAKEN by its take, and nothing may be sent.
 local token, hash, public_key, nonce, height, signed = unpack(ARGV, 1, 6)
 local before = remembered(token)
 if before then return tonumber(before) end
+if redis.call('EXISTS', P .. 'tx:' .. hash) == 1 then return answer(token, 1) end
 local ids = {}
 for i = 7, #ARGV, 2 do
   local now = get(ARGV[i], 'row', 'take', 'state')

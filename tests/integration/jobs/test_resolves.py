@@ -155,6 +155,15 @@ def test_a_lost_reply_to_store_is_true_again(house: Any) -> None:
     assert [house.resolves.store(house.transaction(rows), rows, token="t") for _ in range(2)] == [True, True]
 
 
+def test_what_another_process_restored_from_the_journal_meanwhile_is_stored(house: Any) -> None:
+    house.waiting(1)
+    rows = house.take()
+    tx = house.transaction(rows)
+    assert house.resolves.restore(tx, rows)
+    assert house.resolves.store(tx, rows)
+    assert [one.hash for one in house.resolves.in_flight()] == ["h1"]
+
+
 def test_rows_that_are_not_the_transactions_are_a_mistake_of_the_caller(house: Any) -> None:
     tx, rows = house.signed(1, 2)
     with pytest.raises(ValueError, match="same order"):
