@@ -17,8 +17,11 @@ from offchainvm.jobs.overview import YOCTO_A_UNIT
 from offchainvm.jobs.record import fixed_text, parse_report
 from offchainvm.jobs.rows import Row, RowOutcome, Transaction
 from offchainvm.jobs.server import Server, key, milliseconds, new_token, plain, reaching_redis, text
+from offchainvm.logs import get_logger
 
 __all__ = ["JournalAwaited", "Resolves", "Row", "RowOutcome", "Transaction"]
+
+log = get_logger()
 
 
 class JournalAwaited(Unavailable):
@@ -37,7 +40,8 @@ class Resolves:
     def take(self, count: int, *, lease_seconds: float, final_height: int, token: str | None = None) -> list[Row]:
         """Rows to sign, oldest deadline first, at most ``count``; clears the doorbell first.
 
-        Rows that could not be executed before their deadline any more, by ``final_height``, are settled EXPIRED instead.
+        Rows that could not be executed before their deadline any more, by ``final_height``, are settled EXPIRED instead; where
+        that was all that one call looks at, it rings, and live ones come with the next. A deadline that nobody knows begins now.
         After a failed batch fewer come at once; a row that an error blamed comes alone.
 
         Raises:

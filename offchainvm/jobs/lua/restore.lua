@@ -1,8 +1,9 @@
 -- Put a journalled transaction back as in flight, whatever the records say: its bytes may be on the wire.
+-- But never beside another payload of the same job that was signed since: who journalled it may have died before the first byte was sent.
 -- No token: a transaction that is in flight is left as it is.
 -- ARGV: 1 hash, 2 public key, 3 nonce, 4 height, 5 signed (base64), 6 attempts,
 --       7.. for each action: data_id, args (base64), deadline or '', report, fixed (JSON, for a record that is gone), request_id
--- Returns JSON "restored" | "known" (in flight) | "over" (every row is settled, or moved on to another transaction since)
+-- Returns JSON "restored" | "known" (in flight) | "conflict" (another payload was signed) | "over" (every row is settled, or moved on to another transaction since)
 -- Needs: rows
 local hash, public_key, nonce, height, signed, attempts = unpack(ARGV, 1, 6)
 if redis.call('EXISTS', P .. 'tx:' .. hash) == 1 then return '"known"' end
@@ -10,11 +11,14 @@ local ids, open = {}, {}
 for i = 7, #ARGV, 6 do
   local id = ARGV[i]
   ids[#ids + 1] = id
-  local now = get(id, 'state', 'hashes', 'tx', 'row')
+  local now = get(id, 'state', 'hashes', 'tx', 'row', 'args')
   local ended = now[1] == 'settled' or (not now[1] and redis.call('EXISTS', P .. 'tomb:' .. id) == 1)
   -- Redis remembers that it was in flight, and that this ended: a later transaction, or a later signature, has the row.
   local moved_on = carried_by(now[2], hash) and not (now[4] == 'signed' and now[3] == hash)
-  if not ended and not moved_on then open[#open + 1] = i end
+  if not ended and not moved_on then
+    if (now[2] or '') ~= '' and now[5] and now[5] ~= ARGV[i + 1] then return '"conflict"' end
+    open[#open + 1] = i
+  end
 end
 if #open == 0 then return '"over"' end
 

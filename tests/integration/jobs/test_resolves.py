@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from offchainvm.jobs import resolves
 from offchainvm.jobs.record import Stage, State, Verdict
 from offchainvm.jobs.resolves import RowOutcome
 from offchainvm.jobs.rows import journal_body, parse_journal_body
@@ -319,6 +320,39 @@ def test_a_journalled_payload_wins_over_one_that_was_computed_again(house: Any) 
     assert not house.store.commit(claim, house.answer(data_id, "two"))
     assert house.resolves.dead("h1", 0)
     assert house.take()[0].arguments == house.answer(data_id, "one").arguments
+
+
+@pytest.mark.parametrize("in_flight", [True, False], ids=["in flight", "or dead"])
+def test_a_journalled_payload_is_never_sent_beside_another_that_was_signed_since(
+    house: Any, in_flight: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its process died before the first byte was sent, the take ran out, and the operator cancelled the job."""
+    told: list[str] = []
+    monkeypatch.setattr(resolves.log, "error", lambda _sentence, **bound: told.append(bound["action"]))
+    data_id = house.waiting(1, text="one")
+    dead = house.take(lease=0)
+    house.reconcile()
+    assert house.store.cancel(data_id, house.answer(data_id, "cancelled")) == "cancelled"
+    rows = house.take()
+    house.resolves.store(house.transaction(rows, hash="h2", nonce=8), rows)
+    if not in_flight:
+        house.resolves.dead("h2", 0)
+    assert not house.resolves.restore(house.transaction(dead), dead)
+    assert [one.hash for one in house.resolves.in_flight()] == ["h2"] * in_flight
+    assert house.store.get(data_id).state is State.RESOLVING
+    assert told == ["refuse_restore"]
+
+
+@pytest.mark.parametrize("taken", [True, False], ids=["taken", "or waiting"])
+def test_a_journalled_payload_wins_over_one_that_nobody_has_signed(house: Any, taken: bool) -> None:
+    data_id = house.waiting(1, text="one")
+    dead = house.take(lease=0)
+    house.reconcile()
+    house.store.cancel(data_id, house.answer(data_id, "cancelled"))
+    rows = house.take() if taken else []
+    assert house.resolves.restore(house.transaction(dead), dead)
+    assert not taken or not house.resolves.store(house.transaction(rows, hash="h2", nonce=8), rows)
+    assert [one.hash for one in house.resolves.in_flight()] == ["h1"]
 
 
 def test_a_job_whose_record_is_lost_is_settled_and_reported_from_the_journal(house: Any) -> None:
