@@ -95,6 +95,7 @@ class Submitter:
         self._keyring = Keyring(rpc, nonces, operator_id=policy.operator_id, contract_id=policy.contract_id, check=check)
         self._chain_away = False
         self._sent_through: dict[str, str] = {}
+        """By public key, the endpoint to which the first transaction of a window went."""
 
     def submit(self) -> int:
         """Send until nothing waits, no key has room, the chain is away or time is up; the number of transactions signed.
@@ -131,16 +132,16 @@ class Submitter:
 
     def _submit_with(self, key: OperatorKey) -> int | None:
         """Fill the key's window; the number of transactions sent, None when nothing waits."""
-        in_flight = self._resolves.in_flight_count(key.public_key)
-        room = self._policy.window - in_flight
-        if room <= 0:
+        if self._room(key.public_key) <= 0:
             return 0
         block = self._recent_block.get()
         try:
-            if in_flight:
-                self._stay_with_endpoint(key.public_key)
             size = self._keyring.batch(key.public_key, self._policy.batch, gas=self._policy.gas)
             with self._nonces.lock(key.public_key) as lease:
+                # Again, under the lock: another process may have filled it meanwhile.
+                room = self._room(key.public_key)
+                if room <= 0 or self._endpoint_changed(key.public_key):
+                    return 0
                 rows = self._resolves.take(room * size, lease_seconds=TAKE_LEASE_SECONDS, final_height=block.height)
                 groups = [rows[at : at + size] for at in range(0, len(rows), size)]
                 return self._send_all(key, lease, groups, block) if groups else None
@@ -148,36 +149,59 @@ class Submitter:
             log.debug("A key signs nothing for now.", action="pass_over_key", public_key=key.public_key, reason=error.sentence)
         return 0
 
-    def _stay_with_endpoint(self, public_key: str) -> None:
-        """A second endpoint's higher nonces could land before the lower ones that the first one took: let those end.
+    def _room(self, public_key: str) -> int:
+        """How many more transactions the key's window takes."""
+        used = self._resolves.in_flight_count(public_key)
+        if used == 0:
+            self._sent_through.pop(public_key, None)
+        return self._policy.window - used
 
-        Raises:
-            KeyHeld: until they have ended.
-        """
+    def _endpoint_changed(self, public_key: str) -> bool:
+        """A second endpoint's higher nonces could land before the lower ones that the first one took: the key is held until those end."""
         now = self._rpc.endpoint
-        if self._sent_through.get(public_key, now) != now:
-            reason = f"{UNTIL_EMPTY}another RPC endpoint took over"
-            if self._nonces.hold(public_key, reason):
-                log.warning("A key is held until its window is empty.", action="hold_key", public_key=public_key, reason=reason)
-            raise KeyHeld("NEAR key", f"{public_key} is held: {reason}")
+        if self._sent_through.get(public_key, now) == now:
+            return False
+        reason = f"{UNTIL_EMPTY}another RPC endpoint took over"
+        if self._nonces.hold(public_key, reason):
+            log.warning("A key is held until its window is empty.", action="hold_key", public_key=public_key, reason=reason)
+        return True
 
     def _send_all(self, key: OperatorKey, lease: KeyLease, groups: Sequence[Sequence[Row]], block: BlockRef) -> int:
-        """Sign a transaction a group, keep them on disk with one sync, then store and send in the order of the nonces."""
+        """Store and send a transaction a group, in the order of the nonces; the number of those that may be in flight now.
+
+        What can no longer be sent under the key's lock, or through the same endpoint, waits again, unsigned.
+        """
+        signed, begun = self._sign_all(key, lease, groups, block), 0
+        try:
+            while begun < len(signed) and self._nonces.renew(lease) and not self._endpoint_changed(key.public_key):
+                begun += 1
+                self._store_and_send(*signed[begun - 1])
+        finally:
+            self._journal.discard([transaction.hash for transaction, _ in signed[begun:]])
+            self._resolves.give_back([row for _, group in signed[begun:] for row in group])
+        self._resolves.tell_sent()
+        return begun
+
+    def _sign_all(
+        self, key: OperatorKey, lease: KeyLease, groups: Sequence[Sequence[Row]], block: BlockRef
+    ) -> list[tuple[Transaction, Sequence[Row]]]:
+        """Sign a transaction a group, and keep them on disk with one sync."""
         try:
             signed = [(self._sign(key, lease, group, block), group) for group in groups]
             self._journal.extend((JOURNAL_KIND, transaction.hash, journal_body(transaction, group)) for transaction, group in signed)
         except Exception:
             self._resolves.give_back([row for group in groups for row in group])
             raise
-        for transaction, group in signed:
-            if self._resolves.store(transaction, group):
-                metrics.TRANSACTIONS.add(outcome="signed")
-                self._send(transaction)
-            else:
-                log.warning("A take ran out before its transaction was stored; nothing was sent.", action="drop_transaction")
-                self._journal.discard([transaction.hash])
-        self._resolves.tell_sent()
-        return len(signed)
+        return signed
+
+    def _store_and_send(self, transaction: Transaction, rows: Sequence[Row]) -> None:
+        # Where Redis goes away in between, the journal keeps it: stored it is in flight, else it is forgotten at the second look.
+        if self._resolves.store(transaction, rows):
+            metrics.TRANSACTIONS.add(outcome="signed")
+            self._send(transaction)
+        else:
+            log.warning("A take ran out before its transaction was stored; nothing was sent.", action="drop_transaction")
+            self._journal.discard([transaction.hash])
 
     def _sign(self, key: OperatorKey, lease: KeyLease, rows: Sequence[Row], block: BlockRef) -> Transaction:
         policy = self._policy
@@ -211,7 +235,7 @@ class Submitter:
             sentence = "A transaction could not be sent; the settler sends it."
             log.warning(sentence, action="leave_to_settler", transaction=transaction.hash, error=str(error))
         else:
-            self._sent_through[transaction.public_key] = self._rpc.endpoint
+            self._sent_through.setdefault(transaction.public_key, self._rpc.endpoint)
             metrics.TRANSACTIONS.add(outcome="sent")
             log.info("A resolve was sent.", action="send_resolve", transaction=transaction.hash, data_ids=transaction.data_ids)
 

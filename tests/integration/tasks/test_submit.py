@@ -13,6 +13,7 @@ from offchainvm.jobs.resolves import JournalAwaited
 from offchainvm.jobs.rows import RowOutcome, parse_journal_body
 from offchainvm.models import ExecutionResponse
 from offchainvm.near import keyring, payload
+from offchainvm.near.nonces import Nonces
 from offchainvm.near.transaction import BlockRef
 from offchainvm.tasks import resolve
 
@@ -268,3 +269,78 @@ def test_a_replay_for_an_earlier_start_opens_nothing(house) -> None:
     assert house.resolves.replayed("slow", "an earlier start") == house.store.server_run_id()
     with pytest.raises(JournalAwaited, match="slow"):
         house.submitter().submit()
+
+
+def test_a_window_that_another_worker_filled_meanwhile_takes_no_more(house, monkeypatch) -> None:
+    house.window = 1
+    for number in range(3):
+        house.waiting(number)
+    quick = house.submitter()
+    final_block = house.rpc.final_block
+
+    def block_after_the_others_turn() -> BlockRef:
+        monkeypatch.setattr(house.rpc, "final_block", final_block)
+        assert quick.submit() == 1
+        return final_block()
+
+    monkeypatch.setattr(house.rpc, "final_block", block_after_the_others_turn)
+    assert house.submitter().submit() == 0
+    assert len(house.resolves.in_flight()) == 1
+
+
+def test_a_burst_ends_with_the_keys_lock_and_what_is_left_waits_again(house) -> None:
+    house.window = 3
+    for number in range(3):
+        house.waiting(number)
+    submitter = house.submitter()
+
+    def outlast_the_lock() -> None:
+        [name] = house.redis.keys("ovm:key:*")
+        house.redis.hset(name, "lock_until", 0)
+
+    house.rpc.before_send = outlast_the_lock
+    assert submitter._submit_with(house.keys[0]) == 1
+    assert (len(house.rpc.sent), len(house.resolves.in_flight()), house.resolves.waiting_count()) == (1, 1, 2)
+    assert len(submitter._journal.entries()) == 1
+
+
+def test_a_burst_ends_when_another_endpoint_takes_over_within_it(house) -> None:
+    house.window = 4
+    for number in range(4):
+        house.waiting(number)
+    submitter = house.submitter()
+
+    def fail_over() -> None:
+        house.rpc.endpoint = f"node#{1 + len(house.rpc.sent)}"
+
+    house.rpc.before_send = fail_over
+    assert submitter.submit() == 2
+    assert (len(house.rpc.sent), house.resolves.waiting_count()) == (2, 2)
+    nonces = Nonces(house.redis, network="devnet", account_id="operator.test")
+    assert nonces.held() == {house.keys[0].public_key: "settler: another RPC endpoint took over"}
+
+
+def test_what_was_not_stored_when_redis_went_away_leaves_the_journal(house, monkeypatch) -> None:
+    monkeypatch.setattr(resolve, "LOOK_EVERY_SECONDS", 0.0)
+    house.window = 3
+    for number in range(3):
+        house.waiting(number)
+    submitter, store, stored = house.submitter(), house.resolves.store, []
+
+    def store_once(transaction, rows) -> bool:
+        stored.append(transaction.hash)
+        if len(stored) == 2:
+            raise Unavailable("redis", "away")
+        return store(transaction, rows)
+
+    with monkeypatch.context() as patched, pytest.raises(Unavailable):
+        patched.setattr(house.resolves, "store", store_once)
+        submitter.submit()
+    assert [key for _kind, key, _body in submitter._journal.entries()] == stored
+    assert house.resolves.waiting_count() == 1
+    house.rpc.fault = Unavailable("near rpc", "no answer")
+    submitter.submit()
+    submitter.submit()
+    kept = {key for _kind, key, _body in submitter._journal.entries()}
+    assert kept == {flight.hash for flight in house.resolves.in_flight()}
+    assert stored[1] not in kept
