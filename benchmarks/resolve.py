@@ -236,7 +236,7 @@ def _submit(place: Place, results: Any, stop: Any) -> None:
     pairs = [*keys.function_call_keys, *keys.full_access_keys]
     submitter = Submitter(
         resolves=Resolves(redis),
-        nonces=Nonces(redis, network=rpc.chain_id(), account_id=OPERATOR_ID),
+        nonces=lambda: Nonces(redis, network=rpc.chain_id(), account_id=OPERATOR_ID),
         rpc=rpc,
         journal=Journal(Path(place.folder) / "resolve", "resolve"),
         keys=[OperatorKey(SecretStr(pair.secret_text)) for pair in pairs],

@@ -67,13 +67,18 @@ class Policy:
 
 
 class Submitter:
-    """Signs and sends what waits, as far as the keys have room."""
+    """Signs and sends what waits, as far as the keys have room.
+
+    Args:
+        nonces: makes the ``Nonces`` of our account when the chain's id can be asked: the journal is replayed without it.
+        check: see ``Keyring``.
+    """
 
     def __init__(
         self,
         *,
         resolves: Resolves,
-        nonces: Nonces,
+        nonces: Callable[[], Nonces],
         rpc: Rpc,
         journal: Journal,
         keys: Sequence[OperatorKey],
@@ -81,7 +86,7 @@ class Submitter:
         check: Callable[[ProtocolLimits], None] | None = None,
     ) -> None:
         self._resolves = resolves
-        self._nonces = nonces
+        self._make_nonces, self._check = nonces, check
         self._rpc = rpc
         self._recent_block = RecentBlock(rpc.final_block)
         self._journal = journal
@@ -92,10 +97,20 @@ class Submitter:
         self._one_at_a_time = threading.Lock()
         self._looked_at = time.monotonic()
         self._over: set[str] = set()
-        self._keyring = Keyring(rpc, nonces, operator_id=policy.operator_id, contract_id=policy.contract_id, check=check)
         self._chain_away = False
         self._sent_through: dict[str, str] = {}
         """By public key, the endpoint to which the first transaction of a window went."""
+        self._floors: dict[str, int] = {}
+        """By public key, the highest nonce in a journal that no later one may be at or under."""
+
+    @functools.cached_property
+    def _nonces(self) -> Nonces:
+        return self._make_nonces()
+
+    @functools.cached_property
+    def _keyring(self) -> Keyring:
+        policy = self._policy
+        return Keyring(self._rpc, self._nonces, operator_id=policy.operator_id, contract_id=policy.contract_id, check=self._check)
 
     def submit(self) -> int:
         """Send until nothing waits, no key has room, the chain is away or time is up; the number of transactions signed.
@@ -113,10 +128,12 @@ class Submitter:
         """
         with self._one_at_a_time:
             self._replay()
+            self._raise_floors()
 
     def _submit(self) -> int:
         self._resolves.answer_bell()
         self._replay()
+        self._raise_floors()
         self._forget_settled()
         self._chain_away, until = False, time.monotonic() + LONGEST_SECONDS
         sent, without_room = 0, 0
@@ -253,8 +270,14 @@ class Submitter:
 
     def _restore(self, body: bytes) -> bool:
         transaction, rows = parse_journal_body(body)
-        self._nonces.raise_floor(transaction.public_key, transaction.nonce)
+        self._floors[transaction.public_key] = max(transaction.nonce, self._floors.get(transaction.public_key, 0))
         return self._resolves.restore(transaction, rows)
+
+    def _raise_floors(self) -> None:
+        """Not within the replay, for which others wait: the chain may be away, and with it the name of its network."""
+        for public_key, nonce in list(self._floors.items()):
+            self._nonces.raise_floor(public_key, nonce)
+            del self._floors[public_key]
 
     def _forget_settled(self) -> None:
         """Every few seconds, drop from the journal what was over at the last look already.
@@ -315,7 +338,7 @@ def _open_submitter() -> Submitter:
     rpc = rooms.rpc(settings)
     return Submitter(
         resolves=Resolves(redis),
-        nonces=Nonces(redis, network=rpc.chain_id(), account_id=settings.operator_account_id),
+        nonces=lambda: Nonces(redis, network=rpc.chain_id(), account_id=settings.operator_account_id),
         rpc=rpc,
         journal=Journal(rooms.state_dir(settings) / "journal", "resolve"),
         keys=operator_keys(settings.operator_keys),

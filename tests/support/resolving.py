@@ -67,7 +67,7 @@ class Room:
         self._stack.callback(journal.close)
         return Submitter(
             resolves=self.resolves,
-            nonces=self.nonces,
+            nonces=lambda: self.nonces,
             rpc=rpc or self.rpc(),
             journal=journal,
             keys=keys or [self.key(full_access=full_access)],

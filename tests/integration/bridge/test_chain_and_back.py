@@ -67,7 +67,7 @@ class Worker:
         rpc = Rpc([chain.url])
         self.submitter = Submitter(
             resolves=self.resolves,
-            nonces=Nonces(house.redis, network=rpc.chain_id(), account_id=OPERATOR_ID),
+            nonces=lambda: Nonces(house.redis, network=rpc.chain_id(), account_id=OPERATOR_ID),
             rpc=rpc,
             journal=self.journal,
             keys=[OperatorKey(SecretStr(chain.keys.function_call_keys[0].secret_text))],

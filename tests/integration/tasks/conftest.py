@@ -82,9 +82,9 @@ def house(redis_client: Redis, tmp_path):
             return data_id
 
         def submitter(self, host: str = "host", **options) -> Submitter:
+            options.setdefault("nonces", lambda: Nonces(self.redis, network="devnet", account_id="operator.test"))
             return Submitter(
                 resolves=self.resolves,
-                nonces=Nonces(self.redis, network="devnet", account_id="operator.test"),
                 rpc=self.rpc,
                 journal=Journal(self.folder / host, "resolve"),
                 keys=self.keys,

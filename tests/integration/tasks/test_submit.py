@@ -264,6 +264,31 @@ def test_a_host_that_does_not_come_back_is_given_up(house, seconds_ago: float, s
     assert b"gone" not in house.redis.hkeys("ovm:journals")
 
 
+def test_a_host_replays_its_journal_while_the_chain_is_away(house) -> None:
+    house.waiting(1)
+    first = house.submitter()
+    first.submit()
+    [before] = house.resolves.in_flight()
+    first._journal.close()
+    house.redis.flushall()
+    chain: list[Nonces] = []
+
+    def nonces() -> Nonces:
+        if not chain:
+            raise Unavailable("near rpc", "no answer")
+        return chain[0]
+
+    again = house.submitter(nonces=nonces)
+    with pytest.raises(Unavailable, match="no answer"):
+        again.replay()
+    assert [flight.hash for flight in house.resolves.in_flight()] == [before.hash]
+    assert house.resolves.take(1, lease_seconds=20, final_height=1) == []
+    chain.append(Nonces(house.redis, network="devnet", account_id="operator.test"))
+    house.waiting(2)
+    again.submit()
+    assert [flight.nonce for flight in house.resolves.in_flight()] == [before.nonce, before.nonce + 1]
+
+
 def test_a_replay_for_an_earlier_start_opens_nothing(house) -> None:
     house.waiting(1)
     assert house.resolves.replayed("slow", "an earlier start") == house.store.server_run_id()
