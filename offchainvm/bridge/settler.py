@@ -388,7 +388,7 @@ class Settler:
                 if since is not None and now - since >= _UNSEEN_SECONDS and nonces.hold(public_key, _HOLD_REASON):
                     log.warning("key held until its window is empty", action="hold_key", public_key=public_key, transaction=flight.hash)
             passing = [key for key, reason in nonces.held().items() if reason.startswith(UNTIL_EMPTY)]
-            freed = [key for key in passing if key not in lowest and nonces.unhold(key)]
+            freed = [key for key in passing if key not in lowest and nonces.unhold(key, UNTIL_EMPTY)]
         for public_key in freed:
             log.info("key signs again", action="unhold_key", public_key=public_key)
             self._resolves.ring()

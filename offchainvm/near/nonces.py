@@ -7,7 +7,6 @@ checks that lock, so that a process which slept through its lock's end cannot si
 from __future__ import annotations
 
 import secrets
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -65,8 +64,6 @@ class KeyLease:
 
     public_key: str
     token: str
-    fence: int
-    """Rises by one with every lease of this key."""
 
 
 @dataclass(frozen=True)
@@ -116,18 +113,18 @@ class Nonces:
 
     def __init__(self, redis: Redis, *, network: str, account_id: str) -> None:
         self._redis, self._scope = redis, f"{network}/{account_id}"
-        self._lock, self._renew, self._unlock, self._nonce, self._floor = (
-            redis.register_script((_LUA / f"{name}.lua").read_text()) for name in ("lock", "renew", "unlock", "nonce", "floor")
+        self._lock, self._renew, self._unlock, self._nonce, self._floor, self._unhold = (
+            redis.register_script((_LUA / f"{name}.lua").read_text()) for name in ("lock", "renew", "unlock", "nonce", "floor", "unhold")
         )
 
     @contextmanager
-    def lock(self, public_key: str, *, ttl_seconds: float = 10.0, wait_seconds: float = 0.0) -> Iterator[KeyLease]:
+    def lock(self, public_key: str, *, ttl_seconds: float = 10.0) -> Iterator[KeyLease]:
         """Hold the key's lock; it ends by itself after ``ttl_seconds``, should this process die.
 
         Raises:
-            KeyBusy: another holds it, for all of ``wait_seconds``.
+            KeyBusy: another holds it.
         """
-        lease = self._acquire(public_key, ttl_seconds, wait_seconds)
+        lease = self._acquire(public_key, ttl_seconds)
         try:
             yield lease
         finally:
@@ -164,14 +161,14 @@ class Nonces:
                 self._floor(keys=[self._key(public_key)], args=[nonce])
 
     def hold(self, public_key: str, reason: str) -> bool:
-        """Let the key sign nothing until ``unhold``; True when it was not held before."""
+        """Let the key sign nothing until ``unhold``; ``reason`` begins with its kind. True when it was not held before."""
         with _redis():
             return bool(self._redis.hsetnx(self._held_key, public_key, reason))
 
-    def unhold(self, public_key: str) -> bool:
-        """Let the key sign again; True when it was held."""
+    def unhold(self, public_key: str, kind: str) -> bool:
+        """Let a key sign again whose hold's reason begins with ``kind``; True when there was such a hold."""
         with _redis():
-            return bool(self._redis.hdel(self._held_key, public_key))
+            return bool(self._unhold(keys=[self._held_key], args=[public_key, kind]))
 
     def condemn(self, public_key: str, why: str) -> bool:
         """Hold a key because the chain refuses what it signs, whatever else it is held for; True when that is new."""
@@ -182,7 +179,7 @@ class Nonces:
 
     def pardon(self, public_key: str) -> bool:
         """End what ``condemn`` did, and no other hold; True when there was something to end."""
-        return self.held().get(public_key, "").startswith(REFUSED) and self.unhold(public_key)
+        return self.unhold(public_key, REFUSED)
 
     def held(self) -> dict[str, str]:
         """The keys of this account that are held, and why."""
@@ -197,16 +194,12 @@ class Nonces:
     def _key(self, public_key: str) -> str:
         return f"{_KEY}{self._scope}/{public_key}"
 
-    def _acquire(self, public_key: str, ttl_seconds: float, wait_seconds: float) -> KeyLease:
-        token, end = secrets.token_hex(16), time.monotonic() + wait_seconds
-        while True:
-            with _redis():
-                fence = int(self._lock(keys=[self._key(public_key), _NAMES], args=[token, _milliseconds(ttl_seconds)]))
-            if fence:
-                return KeyLease(public_key=public_key, token=token, fence=fence)
-            if time.monotonic() >= end:
+    def _acquire(self, public_key: str, ttl_seconds: float) -> KeyLease:
+        lease = KeyLease(public_key=public_key, token=secrets.token_hex(16))
+        with _redis():
+            if not self._lock(keys=[self._key(public_key), _NAMES], args=[lease.token, _milliseconds(ttl_seconds)]):
                 raise KeyBusy("NEAR key", f"another process signs with {public_key}", retry_after_seconds=0.05)
-            time.sleep(0.005)
+        return lease
 
     def _give_back(self, lease: KeyLease) -> None:
         try:

@@ -155,8 +155,8 @@ class FakeNonces:
         self.holds[public_key] = f"refused: {why}"
         return not before.startswith("refused: ")
 
-    def unhold(self, public_key: str) -> bool:
-        return self.holds.pop(public_key, None) is not None
+    def unhold(self, public_key: str, kind: str) -> bool:
+        return self.holds.get(public_key, "").startswith(kind) and self.holds.pop(public_key, None) is not None
 
     def held(self) -> dict[str, str]:
         return dict(self.holds)

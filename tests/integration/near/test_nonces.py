@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+import time
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -10,7 +12,7 @@ import redis
 
 from offchainvm.devnet.embedded_redis import EmbeddedRedis
 from offchainvm.errors import Unavailable
-from offchainvm.near.nonces import KeyBusy, KeyHeld, KeyLease, LeaseLost, NonceAhead, Nonces
+from offchainvm.near.nonces import UNTIL_EMPTY, KeyBusy, KeyHeld, KeyLease, LeaseLost, NonceAhead, Nonces
 
 KEY, OTHER = "ed25519:one", "ed25519:two"
 HEIGHT = 200_000_000
@@ -70,31 +72,14 @@ def test_lost_redis_data_never_gives_an_old_height_again(nonces: Nonces, redis_c
     assert take(nonces) == max(used) + 1
 
 
-def test_two_signers_never_hold_one_key_and_their_fences_rise(nonces: Nonces) -> None:
+def test_two_signers_never_hold_one_key(nonces: Nonces) -> None:
     with nonces.lock(KEY) as first:
         with pytest.raises(KeyBusy), nonces.lock(KEY):
             pass
         with nonces.lock(OTHER):
             pass
     with nonces.lock(KEY) as second:
-        assert second.fence == first.fence + 1
-
-
-def test_waiting_signer_gets_the_key_when_it_is_given_back(nonces: Nonces) -> None:
-    given_back = threading.Event()
-
-    def wait() -> None:
-        with nonces.lock(KEY, wait_seconds=30):
-            assert given_back.is_set()
-            got.append(True)
-
-    got: list[bool] = []
-    with nonces.lock(KEY):
-        thread = threading.Thread(target=wait)
-        thread.start()
-        given_back.set()
-    thread.join()
-    assert got == [True]
+        assert second.token != first.token
 
 
 def test_frozen_signer_that_wakes_after_its_time_gets_no_nonce(nonces: Nonces, redis_client: Any) -> None:
@@ -123,20 +108,30 @@ def test_one_who_lost_the_key_does_not_give_back_anothers_lock(nonces: Nonces, r
 
 def test_lease_that_nobody_ever_took_gets_no_nonce(nonces: Nonces) -> None:
     with pytest.raises(LeaseLost):
-        nonces.next(KeyLease(KEY, "made-up", 1), final_height=HEIGHT)
-    assert not nonces.renew(KeyLease(KEY, "made-up", 1))
+        nonces.next(KeyLease(KEY, "made-up"), final_height=HEIGHT)
+    assert not nonces.renew(KeyLease(KEY, "made-up"))
 
 
 def test_held_key_signs_nothing_until_it_is_let_go(nonces: Nonces) -> None:
-    assert nonces.hold(KEY, "unseen for 10 s")
+    assert nonces.hold(KEY, "settler: unseen for 10 s")
     assert not nonces.hold(KEY, "again")
-    assert nonces.held() == {KEY: "unseen for 10 s"}
+    assert nonces.held() == {KEY: "settler: unseen for 10 s"}
     with pytest.raises(KeyHeld, match="unseen for 10 s"):
         take(nonces)
     assert take(nonces, OTHER) == BASE
-    assert nonces.unhold(KEY)
-    assert not nonces.unhold(KEY)
+    assert nonces.unhold(KEY, UNTIL_EMPTY)
+    assert not nonces.unhold(KEY, UNTIL_EMPTY)
     assert take(nonces) == BASE
+
+
+def test_a_hold_that_the_chains_refusal_replaced_is_not_ended_by_who_ends_the_first(nonces: Nonces) -> None:
+    nonces.hold(KEY, f"{UNTIL_EMPTY}unseen for 10 s")
+    assert nonces.condemn(KEY, "the key is gone")
+    assert not nonces.unhold(KEY, UNTIL_EMPTY)
+    assert nonces.held() == {KEY: "refused: the key is gone"}
+    assert nonces.pardon(KEY)
+    assert not nonces.pardon(KEY)
+    assert nonces.held() == {}
 
 
 def test_answer_that_was_lost_is_given_again_to_the_same_call(nonces: Nonces) -> None:
@@ -145,17 +140,23 @@ def test_answer_that_was_lost_is_given_again_to_the_same_call(nonces: Nonces) ->
         arguments = [lease.token, "call-1", KEY, 0, BASE, BASE + 999_000]
         first = nonces._nonce(keys=[key, held], args=arguments)
         assert nonces._nonce(keys=[key, held], args=arguments) == first
-        # A lock whose answer was lost is taken again by the same token, with the same fence.
-        assert nonces._lock(keys=[key], args=[lease.token, 5000]) == lease.fence
+        # A lock whose answer was lost is taken again by the same token.
+        assert nonces._lock(keys=[key, "ovm:key-names"], args=[lease.token, 5000]) == 1
 
 
 def test_processes_side_by_side_never_share_a_nonce(nonces: Nonces) -> None:
     taken: list[int] = []
 
+    def give() -> bool:
+        with suppress(KeyBusy), nonces.lock(KEY) as lease:
+            taken.append(nonces.next(lease, final_height=HEIGHT))
+            return True
+        return False
+
     def work() -> None:
         for _ in range(25):
-            with nonces.lock(KEY, wait_seconds=60) as lease:
-                taken.append(nonces.next(lease, final_height=HEIGHT))
+            while not give():
+                time.sleep(0.001)
 
     threads = [threading.Thread(target=work) for _ in range(4)]
     for thread in threads:
