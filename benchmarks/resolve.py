@@ -265,7 +265,7 @@ def _settle(place: Place, results: Any, stop: Any) -> None:
     settler = Settler(
         resolves=resolves,
         rpc=rpc,
-        verdicts=Verdicts(rpc=rpc, resolves=resolves, store=store, operator_id=OPERATOR_ID, head=lambda: None),
+        verdicts=Verdicts(rpc=rpc, resolves=resolves, store=store, operator_id=OPERATOR_ID),
         coroner=Coroner(rpc, operator_id=OPERATOR_ID),
         nonces=lambda: Nonces(redis, network=rpc.chain_id(), account_id=OPERATOR_ID),
         operator_id=OPERATOR_ID,

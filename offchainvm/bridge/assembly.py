@@ -139,7 +139,7 @@ class Bridge:
         return Settler(
             resolves=resolves,
             rpc=self._rpc,
-            verdicts=Verdicts(rpc=self._rpc, resolves=resolves, store=self._store, operator_id=operator_id, head=self._head.height),
+            verdicts=Verdicts(rpc=self._rpc, resolves=resolves, store=self._store, operator_id=operator_id),
             coroner=Coroner(self._rpc, operator_id=operator_id),
             nonces=lambda: Nonces(self._redis, network=self._rpc.chain_id(), account_id=operator_id),
             operator_id=operator_id,

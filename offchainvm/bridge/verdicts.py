@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from offchainvm.jobs.record import Verdict
 from offchainvm.jobs.resolves import Resolves, RowOutcome, Transaction
 from offchainvm.jobs.store import JobStore
 from offchainvm.logs import get_logger
 from offchainvm.near.outcome import ActionVerdict, TransactionOutcome, TransactionState, look_up
-from offchainvm.near.rpc import Rpc
+from offchainvm.near.rpc import Rpc, RpcRefused, RpcUnavailable
 
 log = get_logger()
+
+_FOREIGN = RowOutcome(Verdict.RESOLVED_ELSEWHERE, "resolved_elsewhere: the contract had an answer, or had given up, before ours came")
 
 
 class Verdicts:
     """Judges the rows of final transactions."""
 
-    def __init__(self, *, rpc: Rpc, resolves: Resolves, store: JobStore, operator_id: str, head: Callable[[], int | None]) -> None:
+    def __init__(self, *, rpc: Rpc, resolves: Resolves, store: JobStore, operator_id: str) -> None:
         self._rpc, self._resolves, self._store = rpc, resolves, store
-        self._operator_id, self._head = operator_id, head
+        self._operator_id = operator_id
 
     def of(self, transaction: Transaction, outcome: TransactionOutcome) -> list[RowOutcome] | None:
         """One outcome a row, or None while one of them cannot be told yet.
@@ -64,10 +64,21 @@ class Verdicts:
                 return RowOutcome(Verdict.ACCEPTED)
             if state in {TransactionState.PENDING, TransactionState.NO_STATEMENT}:
                 return None
-        job, head = self._store.get(data_id), self._head()
-        if job is not None and job.deadline_height is not None and head is not None and head > job.deadline_height:
+        job = self._store.get(data_id)
+        if job is not None and job.deadline_height is not None:
+            return self._late_or_foreign(job.deadline_height)
+        return _FOREIGN
+
+    def _late_or_foreign(self, deadline_height: int) -> RowOutcome | None:
+        """By a block as new as the refusal: one known from before may be too old to tell."""
+        try:
+            height = self._rpc.final_block().height
+        except (RpcRefused, RpcUnavailable):
+            return None
+        # In the block of that height the chain resumes with nothing, before anything else.
+        if height >= deadline_height:
             return RowOutcome(Verdict.EXPIRED, "expired: the request's deadline passed before our answer reached the contract")
-        return RowOutcome(Verdict.RESOLVED_ELSEWHERE, "resolved_elsewhere: the contract had an answer, or had given up, before ours came")
+        return _FOREIGN
 
     def _state_of(self, hash: str) -> TransactionState:
         """As the endpoint in use knows it; what that does not know, as the next one does."""

@@ -164,8 +164,10 @@ def classify(result: dict[str, Any], *, actions: int) -> TransactionOutcome:
 
 
 def _blame(error: Any, actions: int) -> tuple[tuple[ActionVerdict, ...], str]:
-    """A verdict for each action: only the one that the error names is judged."""
+    """A verdict for each action: only the one that the error names is judged, or that is the only one."""
     kind, index = (error.get("kind"), error.get("index")) if isinstance(error, dict) else (error, None)
+    if actions == 1:
+        index = 0
     text = _failure_text(kind)
     verdicts = [ActionVerdict.NOT_APPLIED] * actions
     if isinstance(index, int) and 0 <= index < actions:

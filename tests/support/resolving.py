@@ -80,9 +80,7 @@ class Room:
         settler = Settler(
             resolves=self.resolves,
             rpc=rpc,
-            verdicts=Verdicts(
-                rpc=rpc, resolves=self.resolves, store=self.store, operator_id=OPERATOR_ID, head=lambda: rpc.final_block().height
-            ),
+            verdicts=Verdicts(rpc=rpc, resolves=self.resolves, store=self.store, operator_id=OPERATOR_ID),
             coroner=Coroner(rpc, operator_id=OPERATOR_ID),
             nonces=lambda: self.nonces,
             operator_id=OPERATOR_ID,

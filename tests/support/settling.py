@@ -173,7 +173,7 @@ class World:
         self.deadline_height, self.told = 200, 0
         store = SimpleNamespace(get=lambda _data_id: SimpleNamespace(deadline_height=self.deadline_height))
         rpc, resolves = cast("Any", self.rpc), cast("Any", self.resolves)
-        verdicts = Verdicts(rpc=rpc, resolves=resolves, store=cast("Any", store), operator_id=OPERATOR, head=lambda: self.rpc.head)
+        verdicts = Verdicts(rpc=rpc, resolves=resolves, store=cast("Any", store), operator_id=OPERATOR)
         self.settler = Settler(
             resolves=resolves,
             rpc=rpc,

@@ -9,7 +9,7 @@ from settling import KEY, FakeRpc, World, failed, pending, succeeded
 
 from offchainvm.jobs.record import Verdict
 from offchainvm.jobs.resolves import RowOutcome
-from offchainvm.near.rpc import AccessKey, RpcRefused
+from offchainvm.near.rpc import AccessKey, RpcRefused, RpcUnavailable
 
 
 def test_a_success_settles_and_tells(world: World) -> None:
@@ -230,6 +230,8 @@ def test_a_row_that_failed_for_an_unknown_reason_beside_others_is_judged_when_it
     ("earlier", "head", "verdict"),
     [
         (None, 150, Verdict.RESOLVED_ELSEWHERE),
+        (None, 199, Verdict.RESOLVED_ELSEWHERE),
+        (None, 200, Verdict.EXPIRED),
         (None, 201, Verdict.EXPIRED),
         (succeeded(), 150, Verdict.ACCEPTED),
         (UNABLE, 150, Verdict.RESOLVED_ELSEWHERE),
@@ -243,6 +245,29 @@ def test_unable_to_resume_is_ours_late_or_foreign(world: World, earlier: Any, he
     world.turn(0)
     world.turn()
     assert [row.verdict for row in world.resolves.settled["h1"]] == [verdict]
+
+
+def test_unable_to_resume_waits_for_a_block_that_tells_whether_it_came_too_late(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    def away() -> None:
+        raise RpcUnavailable(world.rpc.endpoint, "unreachable")
+
+    world.resolves.add()
+    world.rpc.answers["h1"] = UNABLE
+    with monkeypatch.context() as patched:
+        patched.setattr(world.rpc, "final_block", away)
+        world.turn(0)
+        world.turn()
+    assert world.resolves.settled == {}
+    world.turn()
+    assert [row.verdict for row in world.resolves.settled["h1"]] == [Verdict.RESOLVED_ELSEWHERE]
+
+
+def test_a_row_that_goes_alone_is_judged_also_where_the_failure_names_no_action(world: World) -> None:
+    world.resolves.add("h1")
+    world.rpc.answers["h1"] = failed("Something new", index=None)
+    world.turn(0)
+    world.turn()
+    assert [row.verdict for row in world.resolves.settled["h1"]] == [Verdict.REFUSED]
 
 
 def test_unable_to_resume_waits_for_an_earlier_transaction_of_ours(world: World) -> None:
