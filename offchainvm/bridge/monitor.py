@@ -71,6 +71,8 @@ class Monitor:
         self._cursor: Cursor | None = None
         self._known: Cursor | None = None
         """How far we once were: better than a new beginning, where Redis has lost everything."""
+        self._unfollowed: int | None = None
+        """Height of the block that the last one read did not follow."""
         self._newest, self._asked_at, self._told_at = 0, float("-inf"), float("-inf")
         # Short pauses: the lease is kept through them, and a service that asked for longer is not asked before its time.
         self._link = Link("event monitor", longest_wish_seconds=LEASE_SECONDS / 3)
@@ -124,32 +126,45 @@ class Monitor:
         """Announce the block's requests; False when another took the watch over meanwhile."""
         if cursor.block_hash and block.prev_hash != cursor.block_hash:
             self._go_back(cursor, block)
+        self._unfollowed = None
         events = requests_in(block, self._subject.contract_id, self._subject.standard)
-        self._keep_malformed(events)
         for request in events.requests:
             if not self._watch.keep():
                 return False
             self._announcer.announce(request)
             self.announced += 1
+        # At the end: until then the block may be read any number of times.
+        self._keep_malformed(events)
         return True
 
     def _go_back(self, cursor: Cursor, block: Block) -> None:
-        """A height in between that was called skipped was not, or this is another chain: walk it again."""
+        """A height in between that was called skipped was not, or this is another chain: walk it again.
+
+        The second time in a row, the block before may be the one that the service told wrongly.
+        """
         self._blocks.forget()
-        self._move(cursor.back())
+        again, self._unfollowed = self._unfollowed == cursor.block_height, cursor.block_height
+        self._move(self._before_its_block(cursor) if again else cursor.back())
         raise Unavailable(
             self._blocks.name,
             f"Block {block.height} does not follow block {cursor.block_height}, the last one read.",
             remedy="If this is another chain than before, set START_BLOCK_HEIGHT to begin anew.",
         )
 
+    def _before_its_block(self, cursor: Cursor) -> Cursor:
+        """Where the cursor's block has another hash now, the place before it: that one is read once more; else behind it."""
+        found = self._blocks.block(cursor.block_height, newest=0)
+        if not isinstance(found, Block) or found.hash == cursor.block_hash:
+            return cursor.back()
+        log.error("a block that was read has another hash now; it is read again", action="block_changed", height=cursor.block_height)
+        return cursor.before()
+
     def _keep_malformed(self, events: BlockEvents) -> None:
         for position, malformed in enumerate(events.malformed):
-            log.error("event cannot be read", action="malformed_event", height=malformed.block_height, receipt=malformed.receipt_id)
-            self._store.reject(
-                malformed.untrusted_log.encode("utf-8", "replace"), f"event: {malformed.problem}", None, token=_name(malformed, position)
-            )
-            self.malformed += 1
+            untrusted_log, reason = malformed.untrusted_log.encode("utf-8", "replace"), f"event: {malformed.problem}"
+            if self._store.reject(untrusted_log, reason, None, token=_name(malformed, position)):
+                log.error("event cannot be read", action="malformed_event", height=malformed.block_height, receipt=malformed.receipt_id)
+                self.malformed += 1
 
     def _loaded(self) -> Cursor:
         """Where Redis says to go on; where it says nothing, where we were, or a beginning."""

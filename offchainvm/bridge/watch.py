@@ -60,6 +60,10 @@ class Cursor:
         """Right behind its block: the heights that were passed since are looked at again."""
         return replace(self, height=self.block_height)
 
+    def before(self) -> Cursor:
+        """Right before its block, which is read again, whatever it follows."""
+        return replace(self, height=self.block_height - 1, block_height=0, block_hash="")
+
 
 @dataclass(frozen=True)
 class Lag:

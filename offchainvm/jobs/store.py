@@ -196,12 +196,15 @@ class JobStore(Lookups):
         kept = encode_bytes(input_data.encode("utf-8", "surrogatepass")) or ""
         self._server.run("record_input", data_id, kept, height, ttl_seconds, sender_id)
 
-    def reject(self, untrusted_task: bytes, reason: str, request_id: int | None, *, token: str | None = None) -> None:
-        """Set a task aside that cannot be read; with a request id, the Coordinator is told by ``Reports`` that it failed."""
+    def reject(self, untrusted_task: bytes, reason: str, request_id: int | None, *, token: str | None = None) -> bool:
+        """Set a task aside that cannot be read; with a request id, the Coordinator is told by ``Reports`` that it failed.
+
+        False when a call with this ``token`` did so in the last two minutes.
+        """
         entry = json.dumps({"request_id": request_id, "reason": plain(reason), "task": encode_bytes(untrusted_task[:65536])})
         error = plain(f"invalid_request: {reason}")
         told = ("", "") if request_id is None else (f"rejected-{request_id}", _failure_report(request_id, error))
-        self._server.run("reject", token or new_token(), entry, *told, error)
+        return bool(self._server.run("reject", token or new_token(), entry, *told, error))
 
 
 def _failure_report(request_id: int, error: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 
 import pytest
 
@@ -10,7 +11,7 @@ from offchainvm.errors import Refused, Unavailable
 from offchainvm.jobs.record import Stage
 from offchainvm.models import CompileTask
 from offchainvm.near.blocks import SKIPPED
-from tests.support.watching import CONTRACT, DEFAULTS, Room, data_id, event, successor, walk
+from tests.support.watching import CONTRACT, DEFAULTS, Room, data_id, event, step_down, successor, walk
 
 
 def test_a_skipped_height_is_passed_and_one_that_is_not_there_yet_is_waited_for(room: Room) -> None:
@@ -72,6 +73,49 @@ def test_a_block_that_does_not_follow_is_not_read_and_the_heights_before_it_are_
     room.chain.add(101, event(1))
     walk(monitor, 2)
     assert room.coordinator.ids == [1, 2]
+
+
+def test_a_block_whose_hash_the_service_told_wrongly_once_is_read_again(room: Room) -> None:
+    room.chain.add(100, event(1))
+    good, wrong = room.chain.found[100], replace(room.chain.found[100], hash="wrong")
+    room.chain.found[100] = wrong
+    room.chain.add(101, event(2))
+    monitor = room.monitor()
+    walk(monitor, 1)
+    room.chain.found[100] = good
+    for _ in range(2):
+        with pytest.raises(Unavailable, match="Block 101 does not follow block 100"):
+            monitor.turn()
+    walk(monitor, 2)
+    assert room.coordinator.ids == [1, 2]
+
+
+def test_blocks_that_do_not_follow_each_other_are_never_read(room: Room) -> None:
+    room.chain.add(100)
+    room.chain.add(101, event(1), follows=99)
+    monitor = room.monitor()
+    walk(monitor, 1)
+    for _ in range(4):
+        with pytest.raises(Unavailable, match="If this is another chain"):
+            monitor.turn()
+    assert room.coordinator.ids == []
+
+
+def test_an_event_that_cannot_be_read_is_counted_once_however_often_its_block_is_read(room: Room) -> None:
+    room.chain.add(100, event(1, request_id=-1), event(2))
+    room.coordinator.before = [Unavailable("coordinator", "away")] * 3
+    monitor = room.monitor()
+    for _ in range(3):
+        with pytest.raises(Unavailable):
+            monitor.turn()
+    assert (monitor.malformed, room.store.rejected()) == (0, [])
+    walk(monitor, 1)
+    assert (monitor.malformed, len(room.store.rejected())) == (1, 1)
+    step_down(monitor)
+    room.chain.add(99)
+    again = room.monitor(start_height=99)
+    walk(again, 2)
+    assert (again.malformed, len(room.store.rejected())) == (0, 1)
 
 
 def test_an_event_that_cannot_be_read_is_set_aside_beside_the_good_ones(room: Room) -> None:
