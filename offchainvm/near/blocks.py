@@ -22,6 +22,7 @@ from offchainvm.errors import Refused, Unauthorized, Unavailable
 from offchainvm.near.transport import Gate, Pace, Pool, host_of, retry_after, what_failed
 
 _REDIRECTS = 5
+_NO_BLOCK = (KeyError, TypeError, ValueError, AttributeError, OverflowError)
 _FOR_EVER = frozenset({"BLOCK_HEIGHT_TOO_LOW", "BLOCK_HEIGHT_TOO_HIGH"})
 
 
@@ -44,7 +45,6 @@ class Block:
     height: int
     hash: str
     prev_hash: str
-    prev_height: int | None
     at: float = 0.0
     """When it was made, in seconds since 1970; 0 = not told."""
     untrusted_shards: Sequence[Any] = field(repr=False, default=())
@@ -55,7 +55,7 @@ class BlockService:
 
     Args:
         url: ``NEARDATA_API_URL``, to which ``/{height}`` is appended.
-        api_key: goes into the query, since a header would be lost on redirects; never to another site, never logged.
+        api_key: goes into the query, since a header would be lost on redirects; to no other host, never logged.
         requests_per_minute: ``NEARDATA_REQUESTS_PER_MINUTE``; callers are made to wait for their turn.
         read_seconds: near the head the service holds a request back; no answer in this time means not yet.
     """
@@ -131,7 +131,7 @@ class BlockService:
     def _header(self, untrusted_block: Any) -> Block:
         try:
             return _parsed(untrusted_block)
-        except (KeyError, TypeError, ValueError, AttributeError):
+        except _NO_BLOCK:
             raise Unavailable(self.name, "the body is no block") from None
 
     def _json(self, untrusted_body: bytes) -> Any:
@@ -149,11 +149,18 @@ class BlockService:
             response = self._once(url)
             if response.status not in {301, 302, 303, 307, 308}:
                 return self._checked(response)
-            target = urljoin(url, response.headers.get("Location", ""))
-            if stop and stop.search(urlsplit(target).path):
+            url = self._target(url, response.headers.get("Location", ""))
+            if stop and stop.search(urlsplit(url).path):
                 return response
-            url = target
         raise Unavailable(self.name, "too many redirects")
+
+    def _target(self, url: str, untrusted_location: str) -> str:
+        try:
+            target = urljoin(url, untrusted_location)
+            urlsplit(target).port  # noqa: B018 -- it is read here for its error
+        except ValueError:
+            raise Unavailable(self.name, "redirects to what is no URL") from None
+        return target
 
     def _once(self, url: str) -> urllib3.BaseHTTPResponse:
         self._refuse_while_closed()
@@ -187,10 +194,11 @@ class BlockService:
         raise Unavailable(self.name, f"HTTP {status}", retry_after_seconds=wished)
 
     def _with_api_key(self, url: str) -> str:
-        """``url`` with the API key, where it stays on the site that the key is for."""
+        """``url`` with the API key, where it stays with the host that the key is for, or goes to one below it (an archive)."""
         parts, home = urlsplit(url), urlsplit(self.url)
         query = [item for item in parse_qsl(parts.query) if item[0] != "apiKey"]
-        if not self._api_key or parts.scheme != home.scheme or _site(parts.hostname) != _site(home.hostname):
+        same = (parts.scheme, parts.port) == (home.scheme, home.port) and _is_below(parts.hostname or "", home.hostname or "")
+        if not self._api_key or not same:
             return url
         return urlunsplit(parts._replace(query=urlencode([*query, ("apiKey", self._api_key)])))
 
@@ -200,16 +208,16 @@ class _NoAnswerYet(Exception):
 
 
 def _parsed(untrusted_block: Any) -> Block:
-    """Raises: KeyError, TypeError, ValueError, AttributeError: it is no block."""
-    header = untrusted_block["block"]["header"]
-    prev_height = header.get("prev_height")
+    """Raises: _NO_BLOCK."""
+    header, shards = untrusted_block["block"]["header"], untrusted_block.get("shards") or []
+    if not isinstance(shards, list):
+        raise TypeError("the shards are no list")
     return Block(
         height=int(header["height"]),
         hash=str(header["hash"]),
         prev_hash=str(header["prev_hash"]),
-        prev_height=None if prev_height is None else int(prev_height),
         at=int(header.get("timestamp_nanosec") or header.get("timestamp") or 0) / 1e9,
-        untrusted_shards=untrusted_block.get("shards") or (),
+        untrusted_shards=shards,
     )
 
 
@@ -217,7 +225,6 @@ def _height_in(location: str) -> int:
     return int(urlsplit(location).path.rpartition("/")[2])
 
 
-def _site(host: str | None) -> str:
-    """The part of a host's name that one owner holds: its last two labels; an address as it is."""
-    name = host or ""
-    return name if re.fullmatch(r"[0-9.]+|.*:.*", name) else ".".join(name.split(".")[-2:])
+def _is_below(host: str, home: str) -> bool:
+    """Whether a host is ``home``, or has a name below it: so much is surely its owner's."""
+    return host == home or host.endswith(f".{home}")

@@ -35,7 +35,7 @@ class HeightService:
             return int(json.loads(response.data)["sync_block_height"])
         except (HTTPError, OSError) as error:
             raise Unavailable(self.name, what_failed(error)) from None
-        except (ValueError, TypeError, KeyError):
+        except (ValueError, TypeError, KeyError, OverflowError):
             raise Unavailable(self.name, f"HTTP {response.status} without a sync_block_height") from None
 
 

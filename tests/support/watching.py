@@ -72,7 +72,6 @@ class Chain:
             "height": height,
             "hash": f"H{height}",
             "prev_hash": f"H{before}",
-            "prev_height": before,
             "at": time.time() - self.age_seconds,
         }
         self.found[height] = Block(**header, untrusted_shards=shards)

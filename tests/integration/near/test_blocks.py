@@ -25,7 +25,7 @@ def test_block_is_read_with_its_place_in_the_chain(server: Any, reply: Any) -> N
     server.will(reply(block(70)))
     found = service(server).block(70)
     assert isinstance(found, Block)
-    assert (found.height, found.hash, found.prev_hash, found.prev_height) == (70, "hash-70", "hash-69", 69)
+    assert (found.height, found.hash, found.prev_hash) == (70, "hash-70", "hash-69")
     assert len(found.untrusted_shards) == 1
     assert server.seen[0].path == "/v0/block/70"
 
@@ -55,20 +55,37 @@ def test_long_poll_that_outlasts_us_means_not_yet(server: Any, reply: Any) -> No
 
 
 def test_old_heights_are_read_where_the_service_redirects(start_server: Any, reply: Any) -> None:
-    main, archive = start_server(), start_server()
-    main.will(reply(b"", status=302, headers={"Location": f"{archive.url}/v0/block/7"}))
-    archive.will(reply(block(7)))
+    main = start_server()
+    main.will(reply(b"", status=302, headers={"Location": f"{main.url}/archive/7"}), reply(block(7)))
     found = service(main, api_key=SecretStr("key&1")).block(7)
     assert isinstance(found, Block)
-    assert main.seen[0].path == archive.seen[0].path == "/v0/block/7?apiKey=key%261"
+    assert [seen.path for seen in main.seen] == ["/v0/block/7?apiKey=key%261", "/archive/7?apiKey=key%261"]
 
 
-def test_api_key_does_not_follow_to_another_site(start_server: Any, reply: Any) -> None:
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1"], ids=["another host", "another port"])
+def test_api_key_does_not_follow_to_another_site(start_server: Any, reply: Any, host: str) -> None:
     main, stranger = start_server(), start_server()
-    main.will(reply(b"", status=302, headers={"Location": f"http://localhost:{stranger.port}/v0/block/7"}))
+    main.will(reply(b"", status=302, headers={"Location": f"http://{host}:{stranger.port}/v0/block/7"}))
     stranger.will(reply(block(7)))
     service(main, api_key=SecretStr("secret")).block(7)
     assert stranger.seen[0].path == "/v0/block/7"
+
+
+@pytest.mark.parametrize(
+    ("target", "told"),
+    [
+        ("https://near.blocks.co.uk/v0/block/7", True),
+        ("https://a0.near.blocks.co.uk/v0/block/7", True),
+        ("http://near.blocks.co.uk/v0/block/7", False),
+        ("https://near.blocks.co.uk:8443/v0/block/7", False),
+        ("https://other.co.uk/v0/block/7", False),
+        ("https://blocks.co.uk/v0/block/7", False),
+        ("https://evilnear.blocks.co.uk/v0/block/7", False),
+    ],
+)
+def test_api_key_goes_to_the_configured_host_and_those_below_it_alone(target: str, told: bool) -> None:
+    blocks = BlockService("https://near.blocks.co.uk/v0/block", api_key=SecretStr("secret"))
+    assert ("secret" in blocks._with_api_key(target)) is told
 
 
 def test_redirects_without_end_are_an_error(server: Any, reply: Any) -> None:
@@ -88,6 +105,10 @@ def test_redirects_without_end_are_an_error(server: Any, reply: Any) -> None:
         {"body": {"block": {}}},
         {"body": [1]},
         {"body": block(71)},
+        {"body": {**block(70), "shards": 7}},
+        {"body": b'{"block": {"header": {"height": Infinity, "hash": "a", "prev_hash": "b"}}}'},
+        {"status": 302, "headers": {"Location": "http://[/v0/block/70"}},
+        {"status": 302, "headers": {"Location": "http://127.0.0.1:port/v0/block/70"}},
     ],
 )
 def test_what_is_no_answer_is_unavailable_and_never_a_skipped_block(server: Any, reply: Any, bad: Any) -> None:

@@ -70,7 +70,7 @@ class Blocks:
         from offchainvm.near.blocks import Block
 
         shards = [{"shard_id": 0, "receipt_execution_outcomes": []}, {"shard_id": 1, "receipt_execution_outcomes": list(receipts)}]
-        return Block(height=height, hash="H", prev_hash="P", prev_height=height - 1, untrusted_shards=shards)
+        return Block(height=height, hash="H", prev_hash="P", untrusted_shards=shards)
 
 
 @pytest.fixture
