@@ -54,11 +54,6 @@ class Outbox:
             pipe.xdel(_STREAM, *entry_ids)
             pipe.execute()
 
-    def length(self) -> int:
-        """Entries not published yet."""
-        with reaching_redis():
-            return int(self._redis.xlen(_STREAM))
-
     def aside(self, limit: int = 100) -> list[Message]:
         """The newest entries that could not be published."""
         with reaching_redis():

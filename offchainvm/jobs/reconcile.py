@@ -26,10 +26,6 @@ class Reconciled:
     republished: int = 0
     rung: bool = False
 
-    @property
-    def anything(self) -> bool:
-        return self != Reconciled()
-
 
 class Reconciler:
     """Run every second or two, by one or more bridges: delayed messages become due here."""

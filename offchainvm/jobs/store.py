@@ -17,7 +17,6 @@ from offchainvm.jobs.lookups import Lookups
 from offchainvm.jobs.record import (
     SCHEMA_VERSION,
     Claim,
-    ModuleRecord,
     Stage,
     ToCompile,
     ToExecute,
@@ -29,12 +28,11 @@ from offchainvm.jobs.record import (
     report_text,
     response_text,
 )
-from offchainvm.jobs.server import flat, key, milliseconds, new_token, plain, reaching_redis
+from offchainvm.jobs.server import flat, milliseconds, new_token, plain
 from offchainvm.models import CompileTask, ExecuteTask, ExecutionReport, ResourceLimits
 
 DEFAULT_RETENTION_SECONDS = 72 * 3600
 _BRIEF_REPORT_BYTES = 4096
-_MODULE_SECONDS = 30 * 86400
 _INPUT_SECONDS = 86400
 
 
@@ -176,20 +174,6 @@ class JobStore(Lookups):
     def cancel(self, data_id: str, answer: ToResolve, *, token: str | None = None) -> CancelAnswer:
         """End a job with ``answer``, wherever it stands, unless a transaction carried another; who works on it loses its lease."""
         return CancelAnswer(self._server.run("cancel", token or new_token(), data_id, *_payload(answer)[:4]))
-
-    def remember_module(self, source_key: str, module: ModuleRecord) -> None:
-        """Keep what a source key stands for, seen and verified elsewhere than in a build of ours."""
-        name = key("module", source_key)
-        with reaching_redis():
-            pipe = self._redis.pipeline(transaction=True)
-            pipe.hset(name, mapping={"sha256": module.sha256, "size": module.size})
-            pipe.expire(name, _MODULE_SECONDS)
-            pipe.execute()
-
-    def forget_module(self, source_key: str) -> None:
-        """The module is gone or bad."""
-        with reaching_redis():
-            self._redis.delete(key("module", source_key))
 
     def record_input(self, data_id: str, input_data: str, height: int, *, sender_id: str = "", ttl_seconds: int = _INPUT_SECONDS) -> None:
         """Keep the input, the height and the sender of a request's event, whether its task came before or comes later."""

@@ -1,4 +1,4 @@
-"""Requests and resolves that a block's receipts announce (wire.md §3).
+"""Requests that a block's receipts announce (wire.md §3).
 
 Only receipts of our contract count, and only those that did not fail: the chain keeps a failed receipt's logs.
 """
@@ -6,7 +6,6 @@ Only receipts of our contract count, and only those that did not fail: the chain
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,7 +17,6 @@ from offchainvm.near.blocks import Block
 
 _PREFIX = "EVENT_JSON:"
 _EVENT = "execution_requested"
-_RESOLVED = re.compile(r"^Resolving execution with data_id: (\[[0-9, ]{1,300}\]), success: (true|false)")
 _KEPT_CHARACTERS = 20_000
 """All logs of a call are at most 16,384 bytes."""
 
@@ -34,16 +32,6 @@ class MalformedEvent:
 
 
 @dataclass(frozen=True)
-class SeenResolve:
-    """A resolve that was applied, by whomever."""
-
-    data_id: str
-    success: bool
-    transaction_hash: str
-    block_height: int
-
-
-@dataclass(frozen=True)
 class BlockEvents:
     """What one block announces."""
 
@@ -55,7 +43,7 @@ def requests_in(block: Block, contract_id: str, standard: str) -> BlockEvents:
     """All requests of a block, in the block's order: every element of every event's ``data``."""
     read = [
         _read(element, block.height, receipt_id, untrusted_log)
-        for receipt_id, _, untrusted_log in _logs(block, contract_id)
+        for receipt_id, untrusted_log in _logs(block, contract_id)
         for element in _elements(untrusted_log, standard)
     ]
     return BlockEvents(
@@ -64,19 +52,8 @@ def requests_in(block: Block, contract_id: str, standard: str) -> BlockEvents:
     )
 
 
-def resolves_in(block: Block, contract_id: str) -> tuple[SeenResolve, ...]:
-    """All resolves of a block that were applied."""
-    seen = list[SeenResolve]()
-    for _, transaction_hash, untrusted_log in _logs(block, contract_id):
-        found = _RESOLVED.match(untrusted_log)
-        numbers = json.loads(found[1]) if found else []
-        if found and len(numbers) == 32 and max(numbers) < 256:
-            seen.append(SeenResolve(data_id_from_bytes(numbers), found[2] == "true", transaction_hash, block.height))
-    return tuple(seen)
-
-
-def _logs(block: Block, contract_id: str) -> Iterator[tuple[str, str, str]]:
-    """Receipt id, transaction hash and text of each log of the contract's receipts that did not fail."""
+def _logs(block: Block, contract_id: str) -> Iterator[tuple[str, str]]:
+    """Receipt id and text of each log of the contract's receipts that did not fail."""
     for shard in block.untrusted_shards:
         for row in _list(_dict(shard).get("receipt_execution_outcomes")):
             receipt, outcome = _dict(_dict(row).get("receipt")), _dict(_dict(_dict(row).get("execution_outcome")).get("outcome"))
@@ -84,7 +61,7 @@ def _logs(block: Block, contract_id: str) -> Iterator[tuple[str, str, str]]:
                 continue
             for untrusted_log in _list(outcome.get("logs")):
                 if isinstance(untrusted_log, str):
-                    yield str(receipt.get("receipt_id", "")), str(_dict(row).get("tx_hash") or ""), untrusted_log
+                    yield str(receipt.get("receipt_id", "")), untrusted_log
 
 
 def _failed(status: Any) -> bool:

@@ -76,7 +76,7 @@ def test_a_broker_that_comes_back_gets_what_waited(
     server.restart()
     relay.turn()
     assert broker.ready(Stage.COMPILE) == 2
-    assert Outbox(redis_client).length() == 0
+    assert redis_client.xlen("ovm:outbox") == 0
 
 
 def test_the_doorbell_is_one_message(redis_client: Any, broker: Broker) -> None:

@@ -90,6 +90,10 @@ class House:
     def built(self, name: str = "a") -> ToExecute:
         return ToExecute(source_key=self.source_key(name), commit_sha=COMMIT, module_sha256=SHA, module_size=10)
 
+    def module(self, *, sha256: str, size: int, name: str = "a") -> None:
+        """A source whose module is known."""
+        self.redis.hset(f"ovm:module:{self.source_key(name)}", mapping={"sha256": sha256, "size": size})
+
     def waiting(self, number: int = 1, *, deadline: int | None = 1000, text: str = "one") -> str:
         """A job whose payload waits for a signature."""
         data_id = self.accept(number, deadline=deadline)

@@ -19,7 +19,7 @@ def test_a_young_job_is_left_in_peace(house: Any) -> None:
     house.accept()
     house.messages()
     reconciler = Reconciler(house.redis, republish_seconds=30)
-    assert not reconciler.run(observed_seconds=99, lease_seconds=9, published={}).anything
+    assert reconciler.run(observed_seconds=99, lease_seconds=9, published={}) == Reconciled()
 
 
 def test_nothing_is_published_again_while_there_are_as_many_messages_as_jobs(house: Any) -> None:
@@ -157,4 +157,4 @@ def test_two_reconcilers_do_the_work_of_one(house: Any) -> None:
     first = other.run(observed_seconds=9, lease_seconds=9, published={})
     second = other.run(observed_seconds=9, lease_seconds=9, published={})
     assert (first.deaths, second.deaths) == (1, 0)
-    assert not second.anything
+    assert second == Reconciled()

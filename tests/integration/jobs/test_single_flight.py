@@ -108,7 +108,7 @@ def test_a_parked_job_without_a_live_build_is_promoted_by_the_reconciler(house: 
 def test_parked_jobs_that_the_drain_left_over_go_to_execute(house: Any) -> None:
     house.building(1)
     waiter = park(house, 2)
-    house.store.remember_module(house.source_key(), ModuleRecord("5a" * 32, 10))
+    house.module(sha256="5a" * 32, size=10)
     assert house.reconcile().promoted == 1
     assert house.claim(waiter).job.module_sha256 == "5a" * 32
 

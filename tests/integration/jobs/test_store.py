@@ -172,7 +172,7 @@ def test_hand_back_publishes_only_what_still_waits(house: Any) -> None:
 
 def test_a_bad_module_is_rebuilt_but_a_newer_one_is_kept(house: Any) -> None:
     key = house.source_key()
-    house.store.remember_module(key, ModuleRecord("bad", 8))
+    house.module(sha256="bad", size=8)
     early, late = house.accept(1, source_key=key), house.accept(2, source_key=key)
     assert house.claim(early).job.module_sha256 == "bad"
     claims = [house.store.get(early), house.claim(late)]
@@ -181,11 +181,9 @@ def test_a_bad_module_is_rebuilt_but_a_newer_one_is_kept(house: Any) -> None:
     assert house.store.commit(house.claim(early), ToCompile("8 bytes are no module", bad_sha256="bad"))
     assert house.store.module(key) is None
     assert house.store.get(early).rebuild
-    house.store.remember_module(key, ModuleRecord("good", 80))
+    house.module(sha256="good", size=80)
     assert house.store.commit(house.claim(late), ToCompile("8 bytes are no module", bad_sha256="bad"))
     assert house.store.module(key) == ModuleRecord("good", 80)
-    house.store.forget_module(key)
-    assert house.store.module(key) is None
 
 
 def test_a_record_of_a_newer_version_is_left_to_a_newer_worker(house: Any) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from offchainvm.near.events import requests_in, resolves_in
+from offchainvm.near.events import requests_in
 
 FAILURE = {"Failure": {"ActionError": {"index": 0, "kind": {}}}}
 
@@ -101,19 +101,3 @@ def test_event_of_ours_without_readable_data_counts_as_malformed(blocks: Any, lo
 @pytest.mark.parametrize("receipt", [None, 7, {}, {"receipt": None}, {"receipt": {}, "execution_outcome": []}])
 def test_block_of_another_shape_has_no_events(blocks: Any, receipt: Any) -> None:
     assert read(blocks, receipt).requests == ()
-
-
-def test_applied_resolves_of_anyone_are_seen(blocks: Any) -> None:
-    data_id = [1, 2, 255] + [0] * 29
-    good = f"Resolving execution with data_id: {data_id}, success: true"
-    receipts = [
-        blocks.receipt(good, good.replace("true", "false"), "Resolving execution with data_id: [1], success: true"),
-        blocks.receipt(good.replace("255", "256"), "x " + good),
-        blocks.receipt(good, status=FAILURE),
-        blocks.receipt(good, receiver="other.testnet"),
-    ]
-    seen = resolves_in(blocks.block(*receipts), blocks.contract)
-    assert [(item.data_id, item.success, item.transaction_hash) for item in seen] == [
-        (bytes(data_id).hex(), True, "Tx1"),
-        (bytes(data_id).hex(), False, "Tx1"),
-    ]
