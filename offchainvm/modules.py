@@ -59,14 +59,15 @@ class ModuleCache:
         """Keep a module that was just built.
 
         Raises:
-            ExecutionError: it is not a module that the engines take.
+            ExecutionError: by its structure it is not a module that the engines take; whether it is valid is found where it is compiled.
         """
         _check_key(source_key)
-        info = check_module(wasm)
-        path = self._folder / f"{source_key}.{info.sha256}.wasm"
+        check_module(wasm)
+        sha256 = hashlib.sha256(wasm).hexdigest()
+        path = self._folder / f"{source_key}.{sha256}.wasm"
         disk.write_atomically(path, wasm)
         disk.make_room(self._folder.glob("*.wasm"), max_bytes=self._max_bytes, spare_seconds=_IN_USE_SECONDS)
-        return CachedModule(path, info.sha256, len(wasm))
+        return CachedModule(path, sha256, len(wasm))
 
     def _on_disk(self, source_key: str, sha256: str | None) -> CachedModule | None:
         for path in self._files_of(source_key, sha256):

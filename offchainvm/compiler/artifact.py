@@ -7,7 +7,9 @@ from offchainvm.errors import BuildCode, BuildError, ExecutionError
 
 
 def check_artifact(untrusted_wasm: bytes, *, limit_bytes: int) -> None:
-    """Accept bytes that the engine would run: its magic, its validation, its entry point and imports (of a component, its sizes alone).
+    """Accept bytes that look like what the engine runs: its structure, sizes, entry point and imports (of a component, its sizes alone).
+
+    This process holds secrets, so no engine parses them here: the worker that compiles them finds whether the code is valid.
 
     Raises:
         BuildError: ``artifact_too_large`` or ``artifact_invalid``.

@@ -6,11 +6,10 @@ import fcntl
 import os
 import tempfile
 from collections import OrderedDict
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from offchainvm.engine.limits import MIB
+from offchainvm.engine.module import ModuleInfo
 
 _FILES_MAX = 32
 _BYTES_MAX = 256 * MIB
@@ -20,7 +19,7 @@ _BYTES_MAX = 256 * MIB
 class Artifact:
     """Native code behind ``descriptor``, and what is known of its module."""
 
-    head: Mapping[str, Any]
+    module: ModuleInfo
     descriptor: int
     size: int
 
@@ -36,9 +35,9 @@ class Artifacts:
             self._kept.move_to_end(key)
         return self._kept.get(key)
 
-    def put(self, key: str, head: Mapping[str, Any], native: bytes) -> Artifact:
+    def put(self, key: str, module: ModuleInfo, native: bytes) -> Artifact:
         self.discard(key)
-        artifact = self._kept[key] = Artifact(head, _sealed(native), len(native))
+        artifact = self._kept[key] = Artifact(module, _sealed(native), len(native))
         while len(self._kept) > 1 and (len(self._kept) > _FILES_MAX or sum(item.size for item in self._kept.values()) > _BYTES_MAX):
             self.discard(next(iter(self._kept)))
         return artifact

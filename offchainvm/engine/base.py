@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from offchainvm.cancellation import Cancellation
 from offchainvm.engine.limits import Limits
+from offchainvm.engine.outcome import Outcome
 from offchainvm.errors import ExecutionError, Status
 
 if TYPE_CHECKING:
@@ -32,31 +33,17 @@ class ExecutionRequest:
     entry: str = "auto"
 
 
-@dataclass(frozen=True)
-class ExecutionResult:
+@dataclass(frozen=True, kw_only=True)
+class ExecutionResult(Outcome):
     """How an execution ended, and what it used; metrics are kept on failure too.
 
-    ``stdout`` is the output (of either ABI), at most ``limits.output_bytes``; ``stderr`` at most ``limits.stderr_bytes``.
+    ``stdout`` has at most ``limits.output_bytes``; ``stderr`` at most ``limits.stderr_bytes``.
     ``entry`` is the way in that was taken: ``execute``, ``_start``, or a component's ``wasi:cli/run``; empty where nothing ran.
-    ``message`` is one sentence about a failure. ``trap`` is its sub-code when ``status`` is TRAP.
-    ``instructions_used`` never exceeds the limit, and equals it when the status is OUT_OF_FUEL;
-    ``instructions_exact`` is False where the engine was stopped between two counts: then it is the last known count.
     """
 
-    status: Status
     limits: Limits
-    message: str = ""
     entry: str = ""
-    exit_code: int | None = None
-    trap: str | None = None
-    stdout: bytes = b""
-    stderr: bytes = b""
-    stdout_truncated: bool = False
-    stderr_truncated: bool = False
-    instructions_used: int = 0
-    instructions_exact: bool = True
     meter_version: str = ""
-    peak_memory_bytes: int = 0
     wall_ms: float = 0.0
     cpu_ms: float = 0.0
     compile_ms: float = 0.0

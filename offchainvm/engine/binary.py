@@ -10,7 +10,7 @@ import functools
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from offchainvm.engine.limits import WASM_PAGE_BYTES, ModuleLimits
+from offchainvm.engine.limits import WASM_PAGE_BYTES, ModuleLimits, table_elements_each
 from offchainvm.errors import ExecutionError, Status
 
 MAGIC = b"\0asm"
@@ -44,15 +44,18 @@ class Import:
 
 @dataclass
 class Sections:
-    """What was read; ``bodies`` are (start, end) of each function body, its locals included."""
+    """What was read.
+
+    ``memories`` are (minimum, maximum) in pages, ``tables`` the minimum of each, ``bodies`` (start, end) of each function body, its locals
+    included.
+    """
 
     types: list[FunctionType] = field(default_factory=list)
     imports: list[Import] = field(default_factory=list)
     functions: list[int] = field(default_factory=list)
     exports: dict[str, tuple[str, int]] = field(default_factory=dict)
     memories: list[tuple[int, int | None]] = field(default_factory=list)
-    tables: int = 0
-    table_elements: int = 0
+    tables: list[int] = field(default_factory=list)
     bodies: list[tuple[int, int]] = field(default_factory=list)
     imported_functions: list[int] = field(default_factory=list)
 
@@ -219,19 +222,29 @@ def _functions(reader: Reader, sections: Sections, limits: ModuleLimits) -> None
 
 
 def _tables(reader: Reader, sections: Sections, limits: ModuleLimits) -> None:
-    sections.tables = at_most("tables", reader.leb(), limits.tables)
-    for _ in range(sections.tables):
+    for _ in range(at_most("tables", reader.leb(), limits.tables)):
         if reader.byte() not in VALUE_TYPES:
             raise ExecutionError(Status.UNSUPPORTED_FEATURE, "The module declares a table that is not supported.")
-        sections.table_elements += reader.limits()[0]
-    at_most("table elements", sections.table_elements, limits.table_elements)
+        sections.tables.append(reader.limits()[0])
+    check_tables(sections.tables, limits)
+
+
+def check_tables(minimums: list[int], limits: ModuleLimits) -> None:
+    """Hold the tables that stand side by side to their number, and each to its share of the elements.
+
+    Raises:
+        ExecutionError: module_too_complex.
+    """
+    share = table_elements_each(at_most("tables", len(minimums), limits.tables), limits.table_elements)
+    at_most("elements in one table", max(minimums, default=0), share)
 
 
 def _memories(reader: Reader, sections: Sections, limits: ModuleLimits) -> None:
-    if reader.leb() > 1:
+    if (count := reader.leb()) > 1:
         raise ExecutionError(Status.UNSUPPORTED_FEATURE, "The module declares more than one memory.")
-    sections.memories.append(reader.limits())
-    at_most("bytes of memory at start", sections.memories[0][0] * WASM_PAGE_BYTES, limits.memory_bytes)
+    for _ in range(count):
+        sections.memories.append(reader.limits())
+        at_most("bytes of memory at start", sections.memories[0][0] * WASM_PAGE_BYTES, limits.memory_bytes)
 
 
 def _exports(reader: Reader, sections: Sections, limits: ModuleLimits) -> None:
@@ -263,11 +276,6 @@ def _count(what: str, limit: Callable[[ModuleLimits], int]) -> Callable[[Reader,
     return read
 
 
-def _data(reader: Reader, _: Sections, limits: ModuleLimits) -> None:
-    at_most("bytes of data", reader.end - reader.position, limits.data_bytes)
-    at_most("data segments", reader.leb(), limits.data_segments)
-
-
 _READERS: dict[int, Callable[[Reader, Sections, ModuleLimits], None]] = {
     1: _types,
     2: _imports,
@@ -278,5 +286,5 @@ _READERS: dict[int, Callable[[Reader, Sections, ModuleLimits], None]] = {
     7: _exports,
     9: _count("element segments", lambda limits: limits.element_segments),
     10: _code,
-    11: _data,
+    11: _count("data segments", lambda limits: limits.data_segments),
 }

@@ -9,11 +9,10 @@ import select
 import socket
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from types import ModuleType
 from typing import Any, NoReturn
 
-from offchainvm.engine.component import ENTRY as COMPONENT
 from offchainvm.engine.confine import isolate, limit_resources
 from offchainvm.engine.limits import MIB, Limits
 from offchainvm.engine.machine import Backend, StaleNativeCode
@@ -95,22 +94,15 @@ def _compile(channel: socket.socket, job: dict[str, Any], warm: Warm) -> bytes:
     forbid_other_calls()
     _, (untrusted_wasm,) = receive(channel, max_bytes=job["module_bytes"])
     info = module.check_module(untrusted_wasm, validate=warm.backend.validate)
-    if info.entry == COMPONENT:
+    if job["component"]:
         native = _components().compile_component(untrusted_wasm)
     else:
         native = warm.backend.compile_module(untrusted_wasm, warm.metering)
-    head = {
-        "status": Status.OK.value,
-        "entries": info.entries,
-        "initialize": info.initialize,
-        "memory_min_bytes": info.memory_min_bytes,
-        "wasi_imports": sorted({item.name for item in info.imports}),
-    }
-    return encode(head, native)
+    return encode({"status": Status.OK.value, "module": asdict(info)}, native)
 
 
 def _run(channel: socket.socket, job: dict[str, Any], descriptors: list[int], report: Report, warm: Warm) -> bytes:
-    from offchainvm.engine import guest  # noqa: PLC0415 - the zygote has loaded it
+    from offchainvm.engine import guest, module  # noqa: PLC0415 - the zygote has loaded them
 
     processor_ms = time.process_time() * 1000
     path = f"/proc/self/fd/{descriptors[1]}"
@@ -123,10 +115,8 @@ def _run(channel: socket.socket, job: dict[str, Any], descriptors: list[int], re
     if program is None:
         return encode({"status": STALE}, b"", b"")
     work = guest.Job(
+        module=module.ModuleInfo.parse(head["module"]),
         entry=head["entry"],
-        initialize=head["initialize"],
-        wasi_imports=tuple(head["wasi_imports"]),
-        memory_min_bytes=head["memory_min_bytes"],
         input=untrusted_input,
         environment=head["environment"],
         limits=Limits(**head["limits"]),
@@ -136,7 +126,7 @@ def _run(channel: socket.socket, job: dict[str, Any], descriptors: list[int], re
         outcome = _components().run_component(program, work, job["started"], report)
     else:
         outcome = guest.Guest(warm.backend, program, work, job["started"], report).run()
-    fields = dict(vars(outcome), status=outcome.status.value, cpu_ms=time.process_time() * 1000 - processor_ms)
+    fields = dict(asdict(outcome), status=outcome.status.value, cpu_ms=time.process_time() * 1000 - processor_ms)
     return encode(fields, fields.pop("stdout"), fields.pop("stderr"))
 
 

@@ -35,6 +35,10 @@ class SliceCounter(ABC):
     def hold(self, count: int) -> None:
         """Write the module's global."""
 
+    @abstractmethod
+    def refused_pages(self) -> int:
+        """What the module says of growth that was refused; 0 while that is not known."""
+
     @property
     def _exactly_left(self) -> int:
         return self._not_given + self.held() if self._last is None else self._last
@@ -53,10 +57,11 @@ class SliceCounter(ABC):
         Raises:
             OutOfInstructions: it is more than what is left.
         """
-        if count > self._exactly_left:
+        held = self.held()
+        if count > self._not_given + held:
             self._last = 0
             raise OutOfInstructions
-        self.hold(self.held() - count)
+        self.hold(held - count)
 
     def tick(self, held: int) -> int:
         """The module's import: what it holds fell below zero; gives the next slice, or ends the guest."""

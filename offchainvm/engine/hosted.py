@@ -1,9 +1,9 @@
 """Two passes for the host's sake.
 
-``shown`` is for every engine that makes the memory itself: it is exported, since one that the host cannot see could not be measured.
-``hosted`` is for an engine that limits nothing: the host makes the memory, tables have a maximum, starting is a call.
-The memory becomes an import, so that each run makes it with a maximum of its own; a table's maximum bounds its growth; and
-the start function becomes an export, since such an engine's host functions cannot ask for a counter while it runs.
+``bounded`` is for every engine: no table grows beyond its share, and the memory is exported, since one that the host cannot see
+could not be measured. ``hosted`` is for an engine that limits nothing: the memory becomes an import, so that each run makes it
+with a maximum of its own; and the start function becomes an export, since such an engine's host functions cannot ask for a
+counter while it runs.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from offchainvm.engine.binary import CORE_VERSION, MAGIC, ORDER, Reader, unsigned
-from offchainvm.engine.limits import TABLE_ELEMENTS_MAX, WASM_MEMORY_BYTES_MAX, WASM_PAGE_BYTES
+from offchainvm.engine.limits import WASM_MEMORY_BYTES_MAX, WASM_PAGE_BYTES, table_elements_each
 from offchainvm.engine.meter import RESERVED
 
 MEMORY, START = "memory", f"{RESERVED}.start"
@@ -20,24 +20,24 @@ _PAGES_MAX = WASM_MEMORY_BYTES_MAX // WASM_PAGE_BYTES
 _MEMORY_KIND, _FUNCTION_KIND = b"\x02", b"\x00"
 
 
-def shown(valid_wasm: bytes) -> bytes:
-    """The module with its memory exported, where it keeps it to itself, by a name that is free."""
+def bounded(valid_wasm: bytes) -> bytes:
+    """The module with its tables held to their share, and its memory exported, where it keeps it to itself, by a name that is free."""
     found = _sections(valid_wasm)
+    if _TABLE in found:
+        found[_TABLE] = _tables(found[_TABLE])
     exports = found.get(_EXPORT, b"\0")
     named = dict(_exports(exports))
-    if not _first(found.get(_MEMORY, b"\0")) or _MEMORY_KIND in named.values():
-        return valid_wasm
-    free = MEMORY
-    while free.encode() in named:
-        free += "_"
-    return _module({**found, _EXPORT: _with(exports, _name(free) + _MEMORY_KIND + unsigned(0))})
+    if _first(found.get(_MEMORY, b"\0")) and _MEMORY_KIND not in named.values():
+        free = MEMORY
+        while free.encode() in named:
+            free += "_"
+        found[_EXPORT] = _with(exports, _name(free) + _MEMORY_KIND + unsigned(0))
+    return _module(found)
 
 
 def hosted(metered_wasm: bytes) -> bytes:
     """The hosted form of a module that the meter made: it imports the meter's ``tick``, and so has a section of imports."""
     found = _sections(metered_wasm)
-    if _TABLE in found:
-        found[_TABLE] = _tables(found[_TABLE])
     if _MEMORY in found and (memory := _first(found.pop(_MEMORY))):
         found[_IMPORT] = _with(found[_IMPORT], _name(RESERVED) + _name(MEMORY) + _MEMORY_KIND + memory)
     if _START in found:
@@ -81,10 +81,11 @@ def _first(payload: bytes) -> bytes:
 def _tables(payload: bytes) -> bytes:
     reader = _reader(payload)
     parts = [unsigned(count := reader.leb())]
+    share = table_elements_each(count)
     for _ in range(count):
         kind = reader.take(1)
         minimum, maximum = reader.limits()
-        most = TABLE_ELEMENTS_MAX if maximum is None else min(maximum, TABLE_ELEMENTS_MAX)
+        most = share if maximum is None else min(maximum, share)
         parts += (kind, b"\x01", unsigned(minimum), unsigned(most))
     return b"".join(parts)
 

@@ -15,8 +15,9 @@ from offchainvm.errors import SettingsError
 
 WASMTIME, WASMER = "wasmtime", "wasmer"
 METERINGS = ("native", "injected")
-_CONFIGURATIONS = {WASMTIME: 4, WASMER: 2}
-"""Part of the key of cached native code: count up with every change of ``make_engine`` or of a pass, or of what is kept beside it."""
+_CONFIGURATIONS = {WASMTIME: 5, WASMER: 3}
+"""Part of the key of cached native code: count up with every change of ``make_engine``, of a pass, of the static
+limits, or of what is kept beside it."""
 _ASK_SECONDS = 20.0
 _ASK_WASMER = """
 import json, sys

@@ -9,7 +9,12 @@ MIB = 1024 * KIB
 WASM_PAGE_BYTES = 64 * KIB
 WASM_MEMORY_BYTES_MAX = 4096 * MIB
 TABLE_ELEMENTS_MAX = 1_000_000
-"""To which a table may grow; more is refused, as the guest is told."""
+"""Of all tables of a module together."""
+
+
+def table_elements_each(tables: int, most: int = TABLE_ELEMENTS_MAX) -> int:
+    """To how many elements each of so many tables may grow; more is refused, as the guest is told."""
+    return most // max(1, tables)
 
 
 @dataclass(frozen=True)
@@ -49,7 +54,6 @@ class ModuleLimits:
     table_elements: int = TABLE_ELEMENTS_MAX
     element_segments: int = 10_000
     data_segments: int = 10_000
-    data_bytes: int = 16 * MIB
     memory_bytes: int = WASM_MEMORY_BYTES_MAX
 
 

@@ -37,8 +37,8 @@ class Trapped(Exception):
         self.code = code
 
 
-class CannotStart(Exception):
-    """The module could not be instantiated, or its memory not be made larger; the message is the engine's own."""
+class EngineFailed(Exception):
+    """The engine could not start the module, go on with it, or make its memory larger; the message is its own, and of no trap."""
 
 
 class Counter(Protocol):
@@ -61,7 +61,7 @@ class Counter(Protocol):
 class Machine(Protocol):
     """One guest in one engine.
 
-    Every method that runs the guest raises ``Trapped`` or ``CannotStart``, or what a host function raised.
+    Every method that runs the guest raises ``Trapped`` or ``EngineFailed``, or what a host function raised.
     """
 
     @property
@@ -71,6 +71,10 @@ class Machine(Protocol):
     def memory_bytes(self) -> int:
         """The present size of the guest's memory; 0 where it is not known, or there is none."""
 
+    @property
+    def refused_bytes(self) -> int | None:
+        """What the memory would have had by the growth that was refused last; 0 where none was, None where nobody is told."""
+
     def read(self, pointer: int, size: int) -> bytes:
         """Read from the guest's memory; raises ``BadPointer`` outside its bounds, or where there is none."""
 
@@ -78,7 +82,7 @@ class Machine(Protocol):
         """Write to the guest's memory; as ``read``."""
 
     def grow(self, pages: int) -> None:
-        """Make the memory larger; raises ``CannotStart`` where its limit forbids it."""
+        """Make the memory larger; raises ``EngineFailed`` where its limit forbids it."""
 
     def start(self, functions: Mapping[str, HostFunction]) -> None:
         """Instantiate, with these functions of WASI; the module's start function runs."""

@@ -2,8 +2,9 @@
 
 Every operator costs 1, but nop, drop, block, loop, unreachable, return, else and end nothing; entering a function
 costs 1; bulk operations cost 1 more for each byte or element, and growth for each page or element that was granted.
-The pass adds one global, what is left, and one import: ``tick`` gets what is left when that falls below zero, which is
+The pass adds a global, what is left, and one import: ``tick`` gets what is left when that falls below zero, which is
 looked at where functions begin, in loops and at bulk operations, and answers what is left then, or ends the guest.
+A second global tells of growth of the memory that was refused, since engines tell nobody but the guest.
 The guest's functions hand what is left to each other, and what is left of the stack with it: when that falls below zero,
 ``tick`` gets ``STACK_OVERFLOW`` and ends the guest.
 """
@@ -19,10 +20,10 @@ from offchainvm.engine.meter_code import meter_body
 from offchainvm.engine.meter_functions import Functions
 from offchainvm.errors import ExecutionError, Status
 
-METER_VERSION = 7
+METER_VERSION = 8
 """Part of the key of cached native code, and of every count: raise it with each change of the pass or its table."""
 RESERVED = "offchainvm"
-TICK, LEFT = "tick", f"{RESERVED}.left"
+TICK, LEFT, REFUSED = "tick", f"{RESERVED}.left", f"{RESERVED}.refused"
 STACK_BYTES = 4 << 20
 """What the frames of nested calls may need, by an estimate that is the same on every engine."""
 NATIVE_STACK_BYTES = 8 * STACK_BYTES + (1 << 20)
@@ -60,8 +61,12 @@ def meter(valid_wasm: bytes, *, limits: ModuleLimits | None = None) -> bytes:
     tick = _text(RESERVED) + _text(TICK) + b"\x00" + unsigned(functions.types.tick)
     made = {
         _IMPORT: _append(found.get(_IMPORT), tick),
-        _GLOBAL: _append(_constants(found.get(_GLOBAL), functions, _global), b"\x7e\x01\x42\x00\x0b"),
-        _EXPORT: _append(_exports(found.get(_EXPORT), functions), _text(LEFT) + b"\x03" + unsigned(globals)),
+        _GLOBAL: _append(_constants(found.get(_GLOBAL), functions, _global), *(b"\x7e\x01\x42\x00\x0b",) * 2),
+        _EXPORT: _append(
+            _exports(found.get(_EXPORT), functions),
+            _text(LEFT) + b"\x03" + unsigned(functions.counter),
+            _text(REFUSED) + b"\x03" + unsigned(functions.refused),
+        ),
     }
     if _START in found:
         made[_START] = unsigned(functions.started(_count(found[_START])))

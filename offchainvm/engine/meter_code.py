@@ -152,7 +152,7 @@ def meter_body(data: bytes, start: int, end: int, *, kind: FunctionType, functio
     found = Locals(kinds(kind.params), reader)
     calls = data.count(b"\x10", reader.position, end) + data.count(b"\x11", reader.position, end) if results else 0
     frame_bytes = _FRAME_BYTES + _SLOT_BYTES * (found.count + results * (calls + 1)) + (end - start) // _CODE_BYTES_A_FRAME_BYTE
-    code = Snippets(found, frame_bytes, counter=functions.counter, tick=functions.tick)
+    code = Snippets(found, frame_bytes, counter=functions.counter, refused=functions.refused, tick=functions.tick)
     body = _Body(data, reader.position, functions, code)
     body.open(reader.position, b"")
     body.cost = 1
@@ -364,7 +364,7 @@ def _bulk(body: _Body, reader: Reader, at: int) -> None:
         return
     body.close()
     if body.data.startswith((_MEMORY_GROW, _TABLE_GROW), at):
-        before, after = body.code.growth()
+        before, after = body.code.growth(of_memory=body.data.startswith(_MEMORY_GROW, at))
         body.insert(at, before)
         body.insert(reader.position, after)
         body.open(reader.position, body.code.count)

@@ -56,13 +56,13 @@ def _entry(parameters: bytes, results: bytes) -> bytes:
 class Functions:
     """Indices: the imports keep theirs, then come ``tick``, the guest's functions in their order, and adapters as they are asked for.
 
-    ``counter`` is the global that holds the count while no metered function does. ``declared`` are the functions that bodies
-    refer to, which a module has to declare.
+    ``counter`` is the global that holds the count while no metered function does, ``refused`` the one behind it. ``declared`` are the
+    functions that bodies refer to, which a module has to declare.
     """
 
     def __init__(self, sections: Sections, *, counter: int, stack_bytes: int) -> None:
         self._sections, self.types, self._stack_bytes = sections, Types(sections.types), stack_bytes
-        self.counter, self.tick = counter, len(sections.imported_functions)
+        self.counter, self.refused, self.tick = counter, counter + 1, len(sections.imported_functions)
         self.declared: dict[int, None] = {}
         self._adapters: dict[tuple[int, bool], int] = {}
         self._adapter_types, self.adapter_bodies = list[int](), list[bytes]()

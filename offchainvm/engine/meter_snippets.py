@@ -13,7 +13,7 @@ GET, SET, GET_GLOBAL, SET_GLOBAL, CALL, CONST, END = b"\x20", b"\x21", b"\x23", 
 _TEE, _LESS, _NOT_LESS, _ADD, _SUBTRACT, _EXTEND, _EQUAL = b"\x22", b"\x53", b"\x59", b"\x7c", b"\x7d", b"\xad", b"\x46"
 _IF, _UNREACHABLE, _BR, _BR_IF, _RETURN, _SELECT = b"\x04\x40", b"\x00", b"\x0c", b"\x0d", b"\x0f", b"\x1b"
 _IF_NEGATIVE = CONST + b"\x00" + _LESS + _IF
-_REFUSED = b"\x41\x7f"
+_REFUSED, _MEMORY_SIZE = b"\x41\x7f", b"\x3f\x00"
 # By the code's size too: what is looked at later is less than two thousand operators, and again in each call of a long row.
 _SMALL_FRAME_BYTES = 512
 
@@ -21,10 +21,11 @@ _SMALL_FRAME_BYTES = 512
 class Snippets:
     """For a function with these locals, whose frame is taken to need ``frame_bytes``.
 
-    ``counter`` is the global that holds the count while no function does, ``tick`` the host's function for a count below zero.
+    ``counter`` is the global that holds the count while no function does, ``refused`` the one of the pages that the
+    memory would have had by the growth that was refused last, ``tick`` the host's function for a count below zero.
     """
 
-    def __init__(self, found: Locals, frame_bytes: int, *, counter: int, tick: int) -> None:
+    def __init__(self, found: Locals, frame_bytes: int, *, counter: int, refused: int, tick: int) -> None:
         self._locals, self._small = found, frame_bytes <= _SMALL_FRAME_BYTES
         self.count, self.set_count = GET + found.counter, SET + found.counter
         self.load, set_global = GET_GLOBAL + unsigned(counter), SET_GLOBAL + unsigned(counter)
@@ -40,6 +41,7 @@ class Snippets:
             _IF_NEGATIVE, self.save, CONST, signed(STACK_OVERFLOW), self._tick, _UNREACHABLE, END,
         ))  # fmt: skip
         self.arguments, self.tail_arguments = self.count + stack, self.count + stack + frame + _ADD
+        self._set_refused = SET_GLOBAL + unsigned(refused)
         self.return_loaded = self.load + _RETURN
 
     def around(self, arguments: bytes) -> bytes:
@@ -77,8 +79,12 @@ class Snippets:
         charge = self.count + GET + self._locals.size + _EXTEND + _SUBTRACT
         return SET + self._locals.size + charge + self._check + self.save + GET + self._locals.size
 
-    def growth(self) -> tuple[bytes, bytes]:
-        """Before and after; what was granted is paid for: count -= answer == -1 ? 0 : size"""
-        size, answer = GET + self._locals.size, GET + self._locals.answer
-        paid = CONST + b"\x00" + size + _EXTEND + answer + _REFUSED + _EQUAL + _SELECT
-        return self.save + _TEE + self._locals.size, _TEE + self._locals.answer + self.load + paid + _SUBTRACT + self._check
+    def growth(self, *, of_memory: bool) -> tuple[bytes, bytes]:
+        """Before and after; what was granted is paid for: count -= answer == -1 ? 0 : size
+
+        Of memory also: if (answer == -1) refused = memory.size + size
+        """
+        size, was_refused = GET + self._locals.size + _EXTEND, GET + self._locals.answer + _REFUSED + _EQUAL
+        told = was_refused + _IF + _MEMORY_SIZE + _EXTEND + size + _ADD + self._set_refused + END if of_memory else b""
+        paid = CONST + b"\x00" + size + was_refused + _SELECT
+        return self.save + _TEE + self._locals.size, _TEE + self._locals.answer + told + self.load + paid + _SUBTRACT + self._check

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
-from offchainvm.engine.binary import FunctionType, Import, Sections, at_most, read_sections
+from offchainvm.engine.binary import FunctionType, Sections, at_most, read_sections
 from offchainvm.engine.component import ENTRY as COMPONENT
-from offchainvm.engine.component import check_component, is_component
-from offchainvm.engine.limits import WASM_PAGE_BYTES, ModuleLimits
+from offchainvm.engine.component import MODULES_MAX, check_component, is_component
+from offchainvm.engine.limits import WASM_MEMORY_BYTES_MAX, WASM_PAGE_BYTES, ModuleLimits
 from offchainvm.engine.meter import check_reserved
 from offchainvm.engine.operators import check_nesting
 from offchainvm.engine.wasi import SIGNATURES, WASI_MODULE
@@ -19,57 +19,90 @@ _I32 = "i32"
 EXECUTE_TYPE = FunctionType((_I32, _I32), (_I32,))
 NO_ARGUMENTS = FunctionType((), ())
 DEFAULT_LIMITS = ModuleLimits()
+_ENTRIES = ("execute", "_start", COMPONENT)
+_COUNTS = {"memory_min_bytes": WASM_MEMORY_BYTES_MAX, "memories": MODULES_MAX, "tables": DEFAULT_LIMITS.tables}
 
 
 @dataclass(frozen=True)
 class ModuleInfo:
-    """What is known of a module that passed every check before compilation."""
+    """What is known of a module that passed every check: told by the process that compiles it, and kept beside its native code.
 
-    sha256: str
-    size: int
+    ``entries`` are its ways in, of ``execute`` and ``_start``, at least one; of a component its one, ``wasi:cli/run``.
+    ``wasi_imports`` are the names of the host functions that it imports; ``initialize``: ``_initialize`` has to be called before
+    the entry. ``memories`` and ``tables`` are how many it declares, a component in all its core modules together.
+    """
+
     entries: tuple[str, ...]
-    """Its ways in, of ``execute`` and ``_start``, at least one; of a component its one, ``wasi:cli/run``."""
-    imports: tuple[Import, ...]
-    functions: int
-    memory_min_bytes: int
-    initialize: bool
-    """Whether ``_initialize`` has to be called before the entry."""
+    wasi_imports: tuple[str, ...] = ()
+    memory_min_bytes: int = 0
+    memories: int = 0
+    tables: int = 0
+    initialize: bool = False
 
     @property
     def entry(self) -> str:
         """The way in that is taken where none is asked for."""
         return self.entries[0]
 
+    @property
+    def component(self) -> bool:
+        return self.entry == COMPONENT
+
+    @classmethod
+    def parse(cls, untrusted: Mapping[str, Any]) -> ModuleInfo:
+        """What ``dataclasses.asdict`` made of one, sent by another process.
+
+        Raises:
+            ValueError: it is none.
+        """
+        entries, imports = _names(untrusted.get("entries")), _names(untrusted.get("wasi_imports"))
+        initialize = untrusted.get("initialize")
+        if not entries or not {*entries} <= {*_ENTRIES} or not {*imports} <= {*SIGNATURES} or not isinstance(initialize, bool):
+            raise ValueError("no description of a module")
+        counts = {name: _count(untrusted.get(name), most) for name, most in _COUNTS.items()}
+        return cls(entries, imports, initialize=initialize, **counts)
+
+
+def _names(untrusted: object) -> tuple[str, ...]:
+    if not isinstance(untrusted, list) or not all(isinstance(item, str) for item in untrusted):
+        raise ValueError("no names")
+    return tuple(untrusted)
+
+
+def _count(untrusted: object, most: int) -> int:
+    if not isinstance(untrusted, int) or isinstance(untrusted, bool) or not 0 <= untrusted <= most:
+        raise ValueError("no count")
+    return untrusted
+
 
 def check_module(
     untrusted_wasm: bytes, *, limits: ModuleLimits = DEFAULT_LIMITS, validate: Callable[[bytes], None] | None = None
 ) -> ModuleInfo:
-    """Check sizes, the structure, the engine's own validation, nesting, imports and the entry.
+    """Check sizes, the structure, nesting, imports and the entry; with ``validate``, an engine's (see ``Backend.validate``), all of it.
 
-    Of a component, its sizes and core modules are checked; whether it is valid, and a command, is found where it is compiled.
-    ``validate`` is an engine's (see ``Backend.validate``), by default wasmtime's.
+    Without it no engine touches the bytes, so that any process may ask. Of a component, its sizes and core modules are checked;
+    whether it is valid, and a command, is found where it is compiled.
 
     Raises:
         ExecutionError: invalid_module, unsupported_feature, module_too_complex or link_error.
     """
     at_most("bytes", len(untrusted_wasm), limits.module_bytes)
-    sha256 = hashlib.sha256(untrusted_wasm).hexdigest()
     if is_component(untrusted_wasm):
-        functions = check_component(untrusted_wasm, limits)
-        return ModuleInfo(sha256, len(untrusted_wasm), (COMPONENT,), (), functions, memory_min_bytes=0, initialize=False)
+        memories, tables = check_component(untrusted_wasm, limits)
+        return ModuleInfo((COMPONENT,), memories=memories, tables=tables)
     sections = read_sections(untrusted_wasm, limits)
-    (validate or _validate)(untrusted_wasm)
+    if validate is not None:
+        validate(untrusted_wasm)
     for start, end in sections.bodies:
         check_nesting(untrusted_wasm, start, end, limit=limits.nesting)
     check_reserved(sections)
     _check_imports(sections)
     return ModuleInfo(
-        sha256=sha256,
-        size=len(untrusted_wasm),
         entries=find_entries(sections),
-        imports=tuple(sections.imports),
-        functions=len(sections.functions),
-        memory_min_bytes=sections.memories[0][0] * WASM_PAGE_BYTES if sections.memories else 0,
+        wasi_imports=tuple(sorted({item.name for item in sections.imports})),
+        memory_min_bytes=sum(minimum for minimum, _ in sections.memories) * WASM_PAGE_BYTES,
+        memories=len(sections.memories),
+        tables=len(sections.tables),
         initialize=_exports_function(sections, "_initialize", NO_ARGUMENTS),
     )
 
@@ -112,9 +145,3 @@ def _check_imports(sections: Sections) -> None:
             )
         if item.type != SIGNATURES[item.name]:
             raise ExecutionError(Status.LINK_ERROR, f"The module imports {item.name} as {item.type}; it is {SIGNATURES[item.name]}.")
-
-
-def _validate(untrusted_wasm: bytes) -> None:
-    from offchainvm.engine import wasmtime_engine  # noqa: PLC0415 - loads the engine's library, which not every importer needs
-
-    wasmtime_engine.validate(untrusted_wasm)

@@ -17,7 +17,7 @@ from typing import Any
 import offchainvm
 from offchainvm.cancellation import Cancellation
 from offchainvm.engine.identity import Engine
-from offchainvm.engine.protocol import CONTROL_BYTES_MAX, ProtocolError, encode, receive
+from offchainvm.engine.protocol import CONTROL_BYTES_MAX, Hangup, ProtocolError, encode, receive
 
 _START_SECONDS = 60.0
 _ANSWER_SECONDS = 5.0
@@ -40,7 +40,8 @@ class ZygoteLost(Exception):
 class Ending:
     """How a child ended: its frame (empty when it left none), and what the zygote saw.
 
-    ``exit_code`` is negative for a signal; ``killed``: its time was over; ``cancelled``: somebody wished so.
+    ``exit_code`` is negative for a signal; ``killed``: its time was over; ``cancelled``: somebody wished so; ``nonsense``: it sent no frame
+    but something else, and was ended for that.
     ``known_*`` are the counts of its last slice.
     """
 
@@ -51,6 +52,7 @@ class Ending:
     cpu_ms: float | None = None
     killed: bool = False
     cancelled: bool = False
+    nonsense: bool = False
     known_instructions: int = 0
     known_memory_bytes: int = 0
 
@@ -111,11 +113,15 @@ class ZygoteProcess:
             with theirs:
                 self._ask(job, [theirs.fileno(), *descriptors])
             # The zygote ends a child whose channel nobody listens to any more.
-            with cancellation.stopping(lambda: _hang_up(ours)):
-                untrusted_frame = _exchange(ours, encode(head, body), max_bytes=max_bytes, deadline=deadline)
-        if untrusted_frame is not None:
-            # The child's end, some 2 ms of the kernel's work, is not waited for: the answer is read before the next job.
-            return Ending(*untrusted_frame, exit_code=0, wall_ms=(time.monotonic() - started) * 1000)
+            try:
+                with cancellation.stopping(lambda: _hang_up(ours)):
+                    untrusted_frame = _exchange(ours, encode(head, body), max_bytes=max_bytes, deadline=deadline)
+                # The child's end, some 2 ms of the kernel's work, is not waited for: the answer is read before the next job.
+                return Ending(*untrusted_frame, exit_code=0, wall_ms=(time.monotonic() - started) * 1000)
+            except (Hangup, OSError):
+                nonsense = False
+            except ProtocolError:
+                nonsense = True
         seen = self._settle()
         return Ending(
             head={},
@@ -123,6 +129,7 @@ class ZygoteProcess:
             exit_code=seen["exit"],
             killed=seen["killed"] and not cancellation.cancelled,
             cancelled=cancellation.cancelled,
+            nonsense=nonsense,
             known_instructions=seen["instructions"],
             known_memory_bytes=seen["memory_bytes"],
             wall_ms=seen["wall_ms"],
@@ -171,16 +178,18 @@ class ZygoteProcess:
         return answer
 
 
-def _exchange(channel: socket.socket, frame: bytes, *, max_bytes: int, deadline: float) -> tuple[dict[str, Any], list[bytes]] | None:
-    """Send the job and read the child's frame; None where the child ended without one, or sent nonsense."""
+def _exchange(channel: socket.socket, frame: bytes, *, max_bytes: int, deadline: float) -> tuple[dict[str, Any], list[bytes]]:
+    """Send the job and read the child's frame.
+
+    Raises:
+        Hangup, OSError: the child ended without one.
+        ProtocolError: it sent something else.
+    """
     channel.settimeout(max(0.001, deadline - time.monotonic()))
     # A child that ends early closes its socket: what it had to say may still be there.
     with contextlib.suppress(OSError):
         channel.sendall(frame)
-    try:
-        return receive(channel, max_bytes=max_bytes, deadline=deadline)
-    except (ProtocolError, OSError):
-        return None
+    return receive(channel, max_bytes=max_bytes, deadline=deadline)
 
 
 def _hang_up(channel: socket.socket) -> None:

@@ -19,7 +19,11 @@ CONTROL_BYTES_MAX = 16 * 1024
 
 
 class ProtocolError(Exception):
-    """The other side did not say what it should, or went away in the middle of it."""
+    """The other side did not say what it should."""
+
+
+class Hangup(ProtocolError):
+    """The other side went away before it had said everything."""
 
 
 def encode(head: dict[str, Any], *blobs: bytes) -> bytes:
@@ -32,7 +36,7 @@ def receive(channel: socket.socket, *, max_bytes: int, deadline: float | None = 
     """One frame: its head and its blobs, ``max_bytes`` of them at most.
 
     Raises:
-        ProtocolError: the frame is malformed, too long, or ends early.
+        ProtocolError: the frame is malformed, too long, or ends early (``Hangup``).
         TimeoutError: ``deadline`` (of ``time.monotonic``) passed.
     """
 
@@ -65,6 +69,6 @@ def _take(channel: socket.socket, count: int, deadline: float | None) -> bytes:
             channel.settimeout(max(0.001, deadline - time.monotonic()))
         received = channel.recv_into(view[got:])
         if not received:
-            raise ProtocolError("the other side closed the channel")
+            raise Hangup("the other side closed the channel")
         got += received
     return bytes(data)

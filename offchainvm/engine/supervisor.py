@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import platform
-import signal
 import threading
 import time
-from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from offchainvm.cancellation import Cancellation
-from offchainvm.engine.artifacts import Artifact, Artifacts
+from offchainvm.engine.artifacts import Artifact
 from offchainvm.engine.base import ExecutionRequest, ExecutionResult, Executor
 from offchainvm.engine.cache import NativeCache
 from offchainvm.engine.child import STALE
-from offchainvm.engine.component import ENTRY as COMPONENT
+from offchainvm.engine.compiled import Compiled, compiled
 from offchainvm.engine.component import is_component
 from offchainvm.engine.identity import WASMTIME, find_engine
 from offchainvm.engine.limits import MIB, CompileLimits, ModuleLimits
+from offchainvm.engine.module import ModuleInfo
 from offchainvm.engine.process import Ending, ZygoteLost, ZygoteProcess
 from offchainvm.engine.reply import result_of
 from offchainvm.errors import ExecutionError, Status
@@ -27,7 +27,6 @@ from offchainvm.logs import get_logger
 
 log = get_logger()
 _NATIVE_BYTES_MAX = 512 * MIB
-_CRASHES = (signal.SIGSYS, signal.SIGSEGV, signal.SIGBUS, signal.SIGILL, signal.SIGTRAP)
 
 
 class Supervisor(Executor):
@@ -60,9 +59,8 @@ class Supervisor(Executor):
     ) -> None:
         self._components = components
         self._engine = find_engine(engine, metering=metering, wasmer_python=wasmer_python)
-        self._cache = NativeCache(cache_folder.expanduser(), max_bytes=cache_max_bytes)
+        self._compiled = Compiled(NativeCache(cache_folder.expanduser(), max_bytes=cache_max_bytes))
         self._compile_limits = compile_limits or CompileLimits()
-        self._artifacts = Artifacts()
         self._zygote: ZygoteProcess | None = None
         self._lock = threading.Lock()
 
@@ -86,26 +84,23 @@ class Supervisor(Executor):
     def close(self) -> None:
         with self._lock:
             self._drop_zygote()
-            self._artifacts.close()
+            self._compiled.close()
 
     def _execute(self, untrusted_wasm: bytes, sha256: str, request: ExecutionRequest, cancellation: Cancellation) -> ExecutionResult:
-        component = is_component(untrusted_wasm)
-        if component:
+        if is_component(untrusted_wasm):
             self._check_components()
-        zygote = self._running_zygote()
-        key = self._key(sha256)
-        artifact = self._artifact(key)
-        compile_ms, cache_hit = 0.0, artifact is not None
+        key, compile_ms = self._key(sha256), 0.0
+        artifact = self._compiled.get(key)
+        cache_hit = artifact is not None
         if artifact is None:
-            artifact, compile_ms = self._compile(zygote, key, untrusted_wasm, cancellation)
-        ending, entry = self._run(zygote, artifact, request, cancellation), _entry(artifact.head, request)
+            artifact, compile_ms = self._compile(key, untrusted_wasm, cancellation)
+        ending = self._run(artifact, request, cancellation)
         if ending.head.get("status") == STALE and cache_hit:
-            self._artifacts.discard(key)
-            self._cache.discard(key)
-            artifact, compile_ms = self._compile(zygote, key, untrusted_wasm, cancellation)
-            cache_hit, ending = False, self._run(zygote, artifact, request, cancellation)
-        about = self._about(sha256, entry=entry, compile_ms=compile_ms, cache_hit=cache_hit)
-        if component:
+            self._compiled.discard(key)
+            artifact, compile_ms = self._compile(key, untrusted_wasm, cancellation)
+            cache_hit, ending = False, self._run(artifact, request, cancellation)
+        about = self._about(sha256, entry=_entry(artifact.module, request), compile_ms=compile_ms, cache_hit=cache_hit)
+        if artifact.module.component:
             about["meter_version"] = self._engine.native_meter
         return result_of(ending, request.limits, **about)
 
@@ -147,82 +142,51 @@ class Supervisor(Executor):
         parts = [sha256, platform.machine(), *self._engine.identity]
         return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
-    def _artifact(self, key: str) -> Artifact | None:
-        artifact = self._artifacts.get(key)
-        if artifact is None and (found := self._cache.get(key)) is not None:
-            artifact = self._artifacts.put(key, *found)
-        return artifact
-
-    def _compile(self, zygote: ZygoteProcess, key: str, untrusted_wasm: bytes, cancellation: Cancellation) -> tuple[Artifact, float]:
-        limits = self._compile_limits
+    def _compile(self, key: str, untrusted_wasm: bytes, cancellation: Cancellation) -> tuple[Artifact, float]:
         if len(untrusted_wasm) > (most := ModuleLimits().module_bytes):
             raise ExecutionError(Status.MODULE_TOO_COMPLEX, f"The module has {len(untrusted_wasm)} bytes; the limit is {most}.")
         job = {
             "kind": "compile",
             "component": is_component(untrusted_wasm),
-            "wall_seconds": limits.wall_seconds,
-            "data_bytes": limits.data_bytes,
+            "wall_seconds": self._compile_limits.wall_seconds,
+            "data_bytes": self._compile_limits.data_bytes,
             "module_bytes": len(untrusted_wasm),
         }
-        started = time.monotonic()
+        started, zygote = time.monotonic(), self._running_zygote()
         ending = zygote.run(job, {}, untrusted_wasm, descriptors=(), max_bytes=_NATIVE_BYTES_MAX, cancellation=cancellation)
-        native = _compiled(ending, limits)
-        self._cache.put(key, ending.head, native)
-        return self._artifacts.put(key, ending.head, native), (time.monotonic() - started) * 1000
+        try:
+            module, native = compiled(ending, self._compile_limits)
+        except ExecutionError as error:
+            self._compiled.put_failure(key, error)
+            raise
+        return self._compiled.put(key, module, native), (time.monotonic() - started) * 1000
 
-    def _run(self, zygote: ZygoteProcess, artifact: Artifact, request: ExecutionRequest, cancellation: Cancellation) -> Ending:
-        limits = request.limits
-        if artifact.head["memory_min_bytes"] > limits.memory_bytes:
-            needed = artifact.head["memory_min_bytes"]
+    def _run(self, artifact: Artifact, request: ExecutionRequest, cancellation: Cancellation) -> Ending:
+        limits, module = request.limits, artifact.module
+        if (needed := module.memory_min_bytes) > limits.memory_bytes:
             raise ExecutionError(
                 Status.MEMORY_LIMIT, f"The program needs {needed} bytes of memory at its start; the limit is {limits.memory_bytes}."
             )
         job = {
             "kind": "run",
-            "component": artifact.head["entries"][0] == COMPONENT,
+            "component": module.component,
             "wall_seconds": limits.wall_seconds,
             "data_bytes": limits.memory_bytes + 3 * len(request.input) + 3 * (limits.output_bytes + limits.stderr_bytes),
             "input_bytes": len(request.input),
         }
         head = {
-            **_about_module(artifact.head),
-            "entry": _entry(artifact.head, request),
+            "module": asdict(module),
+            "entry": _entry(module, request),
             "environment": dict(request.environment),
-            "limits": vars(limits),
+            "limits": asdict(limits),
         }
-        most = limits.output_bytes + limits.stderr_bytes
-        return zygote.run(job, head, request.input, descriptors=(artifact.descriptor,), max_bytes=most, cancellation=cancellation)
+        most, descriptors = limits.output_bytes + limits.stderr_bytes, (artifact.descriptor,)
+        return self._running_zygote().run(job, head, request.input, descriptors=descriptors, max_bytes=most, cancellation=cancellation)
 
 
-def _about_module(head: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: head[name] for name in ("initialize", "wasi_imports", "memory_min_bytes")}
-
-
-def _entry(head: Mapping[str, Any], request: ExecutionRequest) -> str:
-    entries: list[str] = list(head["entries"])
+def _entry(module: ModuleInfo, request: ExecutionRequest) -> str:
     if request.entry == "auto":
-        return entries[0]
-    if request.entry not in entries:
-        raise ExecutionError(Status.LINK_ERROR, f"The module has no `{request.entry}` that can be called; it has `{entries[0]}`.")
+        return module.entry
+    if request.entry not in module.entries:
+        raise ExecutionError(Status.LINK_ERROR, f"The module has no `{request.entry}` that can be called; it has `{module.entry}`.")
     return request.entry
-
-
-def _compiled(ending: Ending, limits: CompileLimits) -> bytes:
-    """The native code that a compilation made.
-
-    Raises:
-        ExecutionError: cancelled, engine_crash, compile_timeout, compile_resource_limit, or what the module's checks found.
-    """
-    if ending.cancelled:
-        raise ExecutionError(Status.CANCELLED, "The execution was cancelled by this worker while its module was compiled.")
-    if ending.killed:
-        raise ExecutionError(Status.COMPILE_TIMEOUT, f"The module took longer than {limits.wall_seconds:g} s to compile, the limit.")
-    if -ending.exit_code in _CRASHES:
-        raise ExecutionError(Status.ENGINE_CRASH, f"The compiler's process crashed (signal {-ending.exit_code}).")
-    if ending.exit_code != 0 or not ending.head:
-        most = limits.data_bytes // MIB
-        raise ExecutionError(Status.COMPILE_RESOURCE_LIMIT, f"Compiling the module took more than {most} MiB, or ended the compiler.")
-    status = Status(ending.head["status"])
-    if status is not Status.OK:
-        raise ExecutionError(status, str(ending.head.get("message", ""))[:500])
-    return ending.blobs[0]

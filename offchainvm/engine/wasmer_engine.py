@@ -20,10 +20,10 @@ import wasmer_compiler_cranelift
 from offchainvm.engine.binary import FunctionType
 from offchainvm.engine.confine import HOST_STACK_BYTES, one_heap
 from offchainvm.engine.counting import TICK_TYPE, SliceCounter
-from offchainvm.engine.hosted import MEMORY, START, hosted, memory_pages
-from offchainvm.engine.limits import Limits
-from offchainvm.engine.machine import TRAP_CODES, CannotStart, HostFunction, StaleNativeCode, Trapped, Watch, invalid
-from offchainvm.engine.meter import LEFT, NATIVE_STACK_BYTES, RESERVED, TICK, meter
+from offchainvm.engine.hosted import MEMORY, START, bounded, hosted, memory_pages
+from offchainvm.engine.limits import WASM_PAGE_BYTES, Limits
+from offchainvm.engine.machine import TRAP_CODES, EngineFailed, HostFunction, StaleNativeCode, Trapped, Watch, invalid
+from offchainvm.engine.meter import LEFT, NATIVE_STACK_BYTES, REFUSED, RESERVED, TICK, meter
 from offchainvm.engine.wasi import SIGNATURES, WASI_MODULE, BadPointer
 from offchainvm.errors import ExecutionError, Status
 
@@ -82,7 +82,7 @@ def compile_module(untrusted_wasm: bytes, metering: str) -> bytes:
     if metering != "injected":
         raise ValueError("wasmer has no meter of its own")
     try:
-        return bytes(wasmer.Module(_store(), hosted(meter(untrusted_wasm))).serialize())
+        return bytes(wasmer.Module(_store(), hosted(meter(bounded(untrusted_wasm)))).serialize())
     except RuntimeError as error:
         text = " ".join(str(error).split())[:300]
         raise ExecutionError(Status.MODULE_TOO_COMPLEX, f"The module could not be compiled: {text}") from None
@@ -129,14 +129,18 @@ def _loaded(native: bytes) -> wasmer.Module:
 class InjectedCounter(SliceCounter):
     """What a metered module counts, in wasmer."""
 
-    global_: wasmer.Global | None = None
+    left_global: wasmer.Global | None = None
+    refused_global: wasmer.Global | None = None
 
     def held(self) -> int:
-        return 0 if self.global_ is None else int(self.global_.value)
+        return 0 if self.left_global is None else int(self.left_global.value)
 
     def hold(self, count: int) -> None:
-        if self.global_ is not None:
-            self.global_.value = count
+        if self.left_global is not None:
+            self.left_global.value = count
+
+    def refused_pages(self) -> int:
+        return 0 if self.refused_global is None else int(self.refused_global.value)
 
 
 class WasmerMachine:
@@ -160,6 +164,10 @@ class WasmerMachine:
     def memory_bytes(self) -> int:
         return int(self._memory.data_size) if self._memory else 0
 
+    @property
+    def refused_bytes(self) -> int:
+        return self.counter.refused_pages() * WASM_PAGE_BYTES
+
     def read(self, pointer: int, size: int) -> bytes:
         return bytes(self._part(pointer, size))
 
@@ -178,7 +186,7 @@ class WasmerMachine:
             imports.register(module, members)
         with _running():
             self._exports = wasmer.Instance(self._module, imports).exports
-        self.counter.global_ = getattr(self._exports, LEFT)
+        self.counter.left_global, self.counter.refused_global = getattr(self._exports, LEFT), getattr(self._exports, REFUSED)
         if START in [name for name, _ in self._exports]:
             self.call(START)
 
@@ -219,4 +227,4 @@ def _running() -> Iterator[None]:
         first = str(error).partition("\n")[0].removeprefix("RuntimeError: ")
         if first in TRAP_CODES:
             raise Trapped(TRAP_CODES[first]) from None
-        raise CannotStart(str(error)) from None
+        raise EngineFailed(str(error)) from None

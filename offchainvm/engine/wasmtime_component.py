@@ -13,6 +13,7 @@ import functools
 import resource
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 import wasmtime
 from wasmtime import _ffi as ffi
@@ -21,14 +22,16 @@ from wasmtime import component
 from offchainvm.engine.component import ENTRY
 from offchainvm.engine.confine import one_heap
 from offchainvm.engine.fuel import Slices
-from offchainvm.engine.guest import EXACT_TRAPS, Job, Outcome, rust_asked_for, trap_sentence
-from offchainvm.engine.limits import TABLE_ELEMENTS_MAX, Limits
+from offchainvm.engine.guest import Job
+from offchainvm.engine.limits import Limits, table_elements_each
 from offchainvm.engine.machine import TRAP_CODES, StaleNativeCode, invalid
-from offchainvm.engine.wasi import DeadlinePassed
+from offchainvm.engine.module import ModuleInfo
+from offchainvm.engine.outcome import Endings, Outcome, rust_asked_for
+from offchainvm.engine.wasi import DeadlinePassed, OutputLimit
 from offchainvm.engine.wasmtime_engine import make_engine
 from offchainvm.errors import ExecutionError, Status
 
-_INSTANCES_MAX, _MEMORIES_MAX = 100, 4
+_INSTANCES_MAX = 100
 _ASKS_FOR_STDOUT = """(component
   (import "wasi:io/streams@0.2.0" (instance $streams (export "output-stream" (type (sub resource)))))
   (alias export $streams "output-stream" (type $stream))
@@ -82,7 +85,7 @@ def prepare(kind: str) -> None:
     one_heap()
     ours = component.Component(_engine(), bytes(wasmtime.wat2wasm(_ASKS_FOR_STDOUT)))
     limits = Limits(instructions=10_000, memory_bytes=1 << 20, wall_seconds=10)
-    _Command(ours, Job("", False, (), 0, b"", {}, limits), time.monotonic(), lambda *_: None).run()
+    _Command(ours, Job(ModuleInfo((ENTRY,)), ENTRY, b"", {}, limits), time.monotonic(), lambda *_: None).run()
 
 
 def run_component(program: component.Component, job: Job, started: float, report: Callable[[int, int], None]) -> Outcome:
@@ -110,37 +113,50 @@ class _Stream:
 
 
 class _Command:
-    """One command in its store. Its memory is taken to be what the process grew by, up to the limit, since a component shows none."""
+    """One command in its store.
+
+    Its memory is taken to be what the process grew by, up to the limit, since a component shows none. Each of its memories
+    may have its share of the limit, each table its share of the elements.
+    """
 
     def __init__(self, program: component.Component, job: Job, started: float, report: Callable[[int, int], None]) -> None:
         self._program, self._limits, self._started, self._report = program, job.limits, started, report
         self._resident_before = _resident_bytes()
         self._stdout = _Stream(job.limits.output_bytes, closing=True)
         self._stderr = _Stream(job.limits.stderr_bytes, closing=False)
+        self._endings = Endings(job.limits, answers_by_exit=True, was_refused=lambda: rust_asked_for(self._stderr.data) > 0)
         self._store = wasmtime.Store(_engine())
         self._store.set_fuel(job.limits.instructions)
+        memories, tables = job.module.memories, job.module.tables
         self._store.set_limits(
-            memory_size=job.limits.memory_bytes, table_elements=TABLE_ELEMENTS_MAX, instances=_INSTANCES_MAX, memories=_MEMORIES_MAX
+            memory_size=job.limits.memory_bytes // max(1, memories), memories=memories,
+            table_elements=table_elements_each(tables), tables=tables, instances=_INSTANCES_MAX,
+        )  # fmt: skip
+        self._store.set_wasi(self._wasi(job))
+        self._slices = Slices(self._store, self._on_slice)
+
+    def run(self) -> Outcome:
+        outcome = self._ending()
+        if self._stdout.truncated:
+            outcome = self._endings.by_host(OutputLimit())
+        return replace(
+            outcome,
+            stdout=bytes(self._stdout.data),
+            stdout_truncated=self._stdout.truncated,
+            stderr=bytes(self._stderr.data),
+            stderr_truncated=self._stderr.truncated,
+            instructions_used=outcome.instructions_used if outcome.status is Status.OUT_OF_FUEL else self._instructions,
+            peak_memory_bytes=self._grown,
         )
+
+    def _wasi(self, job: Job) -> wasmtime.WasiConfig:
         wasi = wasmtime.WasiConfig()
         wasi.env = list(job.environment.items())
         stdin = ffi.wasm_byte_vec_t()
         ffi.wasm_byte_vec_new(ctypes.byref(stdin), len(job.input), (ctypes.c_ubyte * len(job.input)).from_buffer_copy(job.input))
         ffi.wasi_config_set_stdin_bytes(wasi.ptr(), ctypes.byref(stdin))
         wasi.stdout_custom, wasi.stderr_custom = self._stdout, self._stderr
-        self._store.set_wasi(wasi)
-        self._slices = Slices(self._store, self._on_slice)
-
-    def run(self) -> Outcome:
-        outcome = self._ending()
-        outcome.stdout, outcome.stdout_truncated = bytes(self._stdout.data), self._stdout.truncated
-        outcome.stderr, outcome.stderr_truncated = bytes(self._stderr.data), self._stderr.truncated
-        if self._stdout.truncated:
-            outcome.status, outcome.message = Status.OUTPUT_LIMIT, f"The output has more than {self._limits.output_bytes} bytes, the limit."
-        outcome.instructions_used = self._limits.instructions if outcome.status is Status.OUT_OF_FUEL else self._instructions
-        outcome.peak_memory_bytes = self._grown
-        outcome.wall_ms = (time.monotonic() - self._started) * 1000
-        return outcome
+        return wasi
 
     @property
     def _instructions(self) -> int:
@@ -156,48 +172,31 @@ class _Command:
             raise DeadlinePassed
 
     def _ending(self) -> Outcome:
+        started = False
         try:
             linker = component.Linker(_engine())
             linker.add_wasip2()
             instance = self._slices.instantiate_component(linker, self._program)
-            interface = instance.get_export_index(self._store, _run_interface(self._program) or "")
-            index = instance.get_export_index(self._store, "run", interface)
-            function = instance.get_func(self._store, index) if index else None
-            return self._exit(1 if function is None or _is_error(self._slices.call_component(function)) else 0)
+            started = True
+            return self._endings.by_exit(1 if self._has_failed(instance) else 0)
         except wasmtime.ExitTrap as trap:
-            return self._exit(trap.code)
-        except DeadlinePassed:
-            return Outcome(status=Status.TIMEOUT, message=f"The program ran longer than {self._limits.wall_seconds:g} s, the limit.")
+            return self._endings.by_exit(trap.code)
+        except DeadlinePassed as ended:
+            return self._endings.by_host(ended)
         except wasmtime.WasmtimeError as error:
-            return self._failed(str(error))
+            _, trapped, words = str(error).strip().rpartition("wasm trap: ")
+            if trapped:
+                return self._endings.by_trap(TRAP_CODES.get(words, words[:64]))
+            return self._endings.by_engine(str(error), started=started)
 
-    def _exit(self, code: int) -> Outcome:
-        if code == 0:
-            return Outcome(exit_code=0)
-        return Outcome(status=Status.GUEST_EXIT, message=f"The program exited with code {code}.", exit_code=code)
-
-    def _failed(self, untrusted_text: str) -> Outcome:
-        limits, (_, trapped, words) = self._limits, untrusted_text.strip().rpartition("wasm trap: ")
-        code = TRAP_CODES.get(words, words[:64])
-        if code == "out_of_fuel":
-            return Outcome(Status.OUT_OF_FUEL, f"The program used all of its {limits.instructions} instructions.")
-        if code == "stack_overflow":
-            return Outcome(Status.STACK_OVERFLOW, "The program's calls nest too deep.", instructions_exact=False)
-        exact = code in EXACT_TRAPS
-        if "memory minimum size" in untrusted_text or rust_asked_for(self._stderr.data):
-            told = f"The program needed more than its {limits.memory_bytes} bytes of memory, and failed."
-            return Outcome(Status.MEMORY_LIMIT, told, instructions_exact=exact)
-        if trapped:
-            return Outcome(Status.TRAP, trap_sentence(code), trap=code, instructions_exact=exact)
-        told = " ".join(untrusted_text.split())[:300]
-        return Outcome(Status.LINK_ERROR, f"The component could not be started: {told}.")
+    def _has_failed(self, instance: component.Instance) -> bool:
+        interface = instance.get_export_index(self._store, _run_interface(self._program) or "")
+        index = instance.get_export_index(self._store, "run", interface)
+        function = instance.get_func(self._store, index) if index else None
+        # ``run`` answers ``result`` without values.
+        return function is None or getattr(self._slices.call_component(function), "tag", "ok") != "ok"
 
 
 def _resident_bytes() -> int:
     """The most that this process has had."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-
-
-def _is_error(result: object) -> bool:
-    """``run`` answers ``result`` without values."""
-    return getattr(result, "tag", "ok") != "ok"

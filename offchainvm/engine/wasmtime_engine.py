@@ -9,7 +9,7 @@ import wasmtime
 from wasmtime import _ffi as ffi
 
 from offchainvm.engine.confine import HOST_STACK_BYTES, available_stack_bytes
-from offchainvm.engine.hosted import shown
+from offchainvm.engine.hosted import bounded
 from offchainvm.engine.limits import Limits
 from offchainvm.engine.machine import StaleNativeCode, Watch, invalid
 from offchainvm.engine.meter import NATIVE_STACK_BYTES, meter
@@ -22,7 +22,7 @@ WASM_STACK_BYTES = 512 * 1024
 def make_engine(metering: str, *, components: bool = False) -> wasmtime.Engine:
     """An engine with one thread, deterministic floats, fuel where that is the meter, and without the proposals that are not run here.
 
-    Every change here counts ``identity.CONFIGURATION`` up.
+    Every change here counts ``identity._CONFIGURATIONS`` up.
     """
     config = wasmtime.Config()
     config.consume_fuel = metering == "native"
@@ -73,7 +73,7 @@ def compile_module(untrusted_wasm: bytes, metering: str = "native") -> bytes:
     Raises:
         ExecutionError: module_too_complex, where the compiler has a limit of its own.
     """
-    made = shown(untrusted_wasm)
+    made = bounded(untrusted_wasm)
     try:
         return bytes(wasmtime.Module(engine(metering), meter(made) if metering == "injected" else made).serialize())
     except wasmtime.WasmtimeError as error:

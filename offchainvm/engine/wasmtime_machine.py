@@ -13,15 +13,17 @@ from wasmtime import _ffi as ffi
 from offchainvm.engine import hostcalls
 from offchainvm.engine.counting import TICK_TYPE, SliceCounter
 from offchainvm.engine.fuel import Slices
-from offchainvm.engine.limits import TABLE_ELEMENTS_MAX, Limits
-from offchainvm.engine.machine import CannotStart, Counter, HostFunction, Trapped, Watch
-from offchainvm.engine.meter import LEFT, RESERVED, TICK
+from offchainvm.engine.limits import TABLE_ELEMENTS_MAX, WASM_PAGE_BYTES, Limits
+from offchainvm.engine.machine import Counter, EngineFailed, HostFunction, Trapped, Watch
+from offchainvm.engine.meter import LEFT, REFUSED, RESERVED, TICK
 from offchainvm.engine.wasi import SIGNATURES, WASI_MODULE, BadPointer, OutOfInstructions
 
 _SIGN, _RANGE = 1 << 63, 1 << 64
 # Bound once more: the package's own binding makes a pointer object of each answer, which costs more than the question.
 _memory_data = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p)(("wasmtime_memory_data", ffi.dll))
 _memory_size = ctypes.CFUNCTYPE(ctypes.c_size_t, ctypes.c_void_p, ctypes.c_void_p)(("wasmtime_memory_data_size", ffi.dll))
+_global_get = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p)(("wasmtime_global_get", ffi.dll))
+_global_set = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p)(("wasmtime_global_set", ffi.dll))
 
 
 class LinearMemory:
@@ -57,8 +59,30 @@ class LinearMemory:
         return (_memory_data(self._context, self._memory) or 0) + pointer
 
 
+class I64Global:
+    """A mutable global of a metered module."""
+
+    def __init__(self, store: wasmtime.Store, found: wasmtime.Global) -> None:
+        self._context, self._global = store._context(), ctypes.byref(found._global)
+        self._value = ffi.wasmtime_val_t(kind=ffi.WASMTIME_I64)
+        self._place = ctypes.byref(self._value)
+        self._keep = (store, found)
+
+    @property
+    def value(self) -> int:
+        _global_get(self._context, self._global, self._place)
+        return int(self._value.of.i64)
+
+    @value.setter
+    def value(self, value: int) -> None:
+        self._value.of.i64 = value
+        _global_set(self._context, self._global, self._place)
+
+
 class EngineCounter(Counter, Protocol):
     """A counter that also runs the guest, since the engine's own has to."""
+
+    def refused_pages(self) -> int | None: ...
 
     def see(self, caller: Any, /) -> None: ...
 
@@ -87,6 +111,9 @@ class FuelCounter(Slices):
         if count > left:
             raise OutOfInstructions
 
+    def refused_pages(self) -> None:
+        return None
+
     def see(self, _: Any) -> None:
         return
 
@@ -97,28 +124,29 @@ class InjectedCounter(SliceCounter):
     def __init__(self, store: wasmtime.Store, instructions: int, watch: Watch) -> None:
         super().__init__(instructions, watch)
         self._store, self._keep = store, list[object]()
-        self._global: wasmtime.Global | None = None
+        self._left: I64Global | None = None
+        self._refused: I64Global | None = None
 
     def held(self) -> int:
-        if self._global is None:
-            return 0
-        value = ffi.wasmtime_val_t()
-        ffi.wasmtime_global_get(self._store._context(), ctypes.byref(self._global._global), ctypes.byref(value))
-        return int(value.of.i64)
+        return self._left.value if self._left else 0
 
     def hold(self, count: int) -> None:
-        if self._global is not None:
-            self._global.set_value(self._store, wasmtime.Val.i64(count))
+        if self._left:
+            self._left.value = count
+
+    def refused_pages(self) -> int:
+        return self._refused.value if self._refused else 0
 
     def see(self, caller: Any) -> None:
-        """The counter is found at the first call, since a start function runs before anybody can be asked for it."""
-        if self._global is None:
-            self._find(hostcalls.exported(caller, LEFT))
+        """The globals are found at the first call, since a start function runs before anybody can be asked for them."""
+        if self._left is None:
+            self._find(hostcalls.exported(caller, LEFT), hostcalls.exported(caller, REFUSED))
 
     def instantiate(self, linker: wasmtime.Linker, module: wasmtime.Module) -> wasmtime.Instance:
         self._keep.append(hostcalls.define(linker, RESERVED, TICK, TICK_TYPE, self._asked))
         instance = linker.instantiate(self._store, module)
-        self._find(instance.exports(self._store)[LEFT])
+        exports = instance.exports(self._store)
+        self._find(exports[LEFT], exports[REFUSED])
         return instance
 
     def call(self, function: wasmtime.Func, *arguments: int, results: int = 0) -> int | None:
@@ -130,9 +158,9 @@ class InjectedCounter(SliceCounter):
         (held,) = arguments
         return self.tick(held - _RANGE if held & _SIGN else held)
 
-    def _find(self, found: object) -> None:
-        if isinstance(found, wasmtime.Global):
-            self._global = found
+    def _find(self, left: object, refused: object) -> None:
+        if isinstance(left, wasmtime.Global) and isinstance(refused, wasmtime.Global):
+            self._left, self._refused = I64Global(self._store, left), I64Global(self._store, refused)
 
 
 class WasmtimeMachine:
@@ -156,6 +184,11 @@ class WasmtimeMachine:
     @property
     def memory_bytes(self) -> int:
         return self._memory.size if self._memory else 0
+
+    @property
+    def refused_bytes(self) -> int | None:
+        pages = self.counter.refused_pages()
+        return None if pages is None else pages * WASM_PAGE_BYTES
 
     def read(self, pointer: int, size: int) -> bytes:
         if self._memory is None:
@@ -214,4 +247,4 @@ class WasmtimeMachine:
         except wasmtime.Trap as trap:
             raise Trapped(trap.trap_code.name.lower() if trap.trap_code else "unknown") from None
         except wasmtime.WasmtimeError as error:
-            raise CannotStart(str(error)) from None
+            raise EngineFailed(str(error)) from None

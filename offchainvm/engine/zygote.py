@@ -135,14 +135,14 @@ class Zygote:
         }
 
     def _wait(self, child: _Child, channel: int, deadline: float) -> bool:
-        """Until the child is gone, the deadline passed, or nobody listens to its channel; whether the child had to be killed."""
+        """Until the child is gone, the deadline passed, or nobody listens to its channel; whether its time was over."""
         poll = select.poll()
         poll.register(child.alive, select.POLLIN)
         poll.register(channel, select.POLLRDHUP)
         events = poll.poll(max(0, math.ceil((deadline - time.monotonic()) * 1000)))
         # Also when it is gone: what it may have left in its group goes with it.
         child.kill()
-        return not any(descriptor == child.alive for descriptor, _ in events)
+        return not events
 
 
 def _warm_up(engine: str, metering: str) -> Warm:

@@ -14,7 +14,7 @@ import pytest
 import wasmtime
 
 from offchainvm.engine.base import ExecutionRequest, ExecutionResult, Limits
-from offchainvm.engine.limits import MIB
+from offchainvm.engine.limits import MIB, TABLE_ELEMENTS_MAX
 from offchainvm.engine.supervisor import Supervisor
 from offchainvm.errors import Status
 
@@ -94,6 +94,41 @@ def test_a_components_memory_is_never_told_to_be_more_than_its_limit(run):
     touched = command("(memory.fill (i32.const 0) (i32.const 1) (i32.const 8388608)) (i32.const 0)", more="(memory 128)")
     assert 7 * MIB < run(touched).peak_memory_bytes <= 16 * MIB
     assert 7 * MIB < run(touched, memory_bytes=8 * MIB).peak_memory_bytes <= 8 * MIB
+
+
+def several(count: int, more: str, grow: str) -> bytes:
+    """Core modules beside each other, each with this; run answers error where one of them gave anything but -1."""
+    numbers = range(count)
+    core = "".join(
+        f'(core module $m{n} {more} (func (export "grow") (result i32) {grow})) (core instance $i{n} (instantiate $m{n}))' for n in numbers
+    )
+    imports = "".join(f'(import "{n}" "grow" (func $grow{n} (result i32)))' for n in numbers)
+    given = "".join(f'(with "{n}" (instance $i{n}))' for n in numbers)
+    added = "".join(f"(i32.add (call $grow{n}))" for n in numbers)
+    wat = f"""(component {core} (core module $m {imports} (func (export "run") (result i32) (i32.const {count}) {added}
+        (i32.const 0) (i32.ne)))
+      (core instance $i (instantiate $m {given})) (func $run (result (result)) (canon lift (core func $i "run")))
+      (instance $exported (export "run" (func $run))) (export "wasi:cli/run@0.2.3" (instance $exported)))"""
+    return bytes(wasmtime.wat2wasm(wat))
+
+
+@pytest.mark.parametrize(("pages", "status"), [(65, Status.OK), (63, Status.GUEST_EXIT)])
+def test_the_memories_of_a_component_share_its_limit(run, pages, status):
+    """Four of 16 MiB may have 64 pages each: with one there already, 63 more are granted."""
+    result = run(several(4, "(memory 1)", f"(memory.grow (i32.const {pages}))"))
+    assert (result.status, result.peak_memory_bytes <= 16 * MIB) == (status, True)
+
+
+def test_a_component_whose_memories_need_more_than_its_limit_at_the_start_is_refused(run):
+    assert run(several(4, "(memory 65)", "(i32.const -1)")).status is Status.MEMORY_LIMIT
+
+
+def test_the_tables_of_a_component_share_their_elements(run):
+    each = TABLE_ELEMENTS_MAX // 16
+    tables = "(table 1 funcref)" * 4
+    assert run(several(4, tables, f"(table.grow 0 (ref.null func) (i32.const {each}))")).status is Status.OK
+    assert run(several(4, tables, f"(table.grow 0 (ref.null func) (i32.const {each - 1}))")).status is Status.GUEST_EXIT
+    assert run(several(4, "(table 1 funcref)" * 5, "(i32.const -1)")).status is Status.MODULE_TOO_COMPLEX
 
 
 def test_a_trap_of_a_component_has_its_code(run):

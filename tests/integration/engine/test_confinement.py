@@ -15,6 +15,7 @@ import pytest
 
 import offchainvm
 from offchainvm.engine import probe, system_calls
+from offchainvm.engine.module import ModuleInfo
 from offchainvm.errors import OffchainVMError, Status
 
 X32_BIT = 0x40000000
@@ -85,12 +86,12 @@ def test_a_guest_whose_native_code_makes_a_system_call_is_an_engine_crash(run, s
     wat = f'(module (memory (export "memory") 1) (func (export "_start") (i64.store (i32.const 0) (i64.const {secret}))))'
     assert run(wat).status is Status.OK
     key = supervisor._key(run(wat).module_sha256)
-    head, native = supervisor._cache.get(key)
+    head, native = supervisor._compiled._cache.get(key)
     place = native.index(struct.pack("<Q", secret)) - 2
 
     def run_calling(number: int):
         code = b"\xb8" + struct.pack("<I", number) + b"\x0f\x05" + b"\x90" * 3  # mov eax, number; syscall; nop
-        supervisor._artifacts.put(key, head, native[:place] + code + native[place + len(code) :])
+        supervisor._compiled._artifacts.put(key, ModuleInfo.parse(head["module"]), native[:place] + code + native[place + len(code) :])
         return run(wat)
 
     try:
@@ -99,7 +100,7 @@ def test_a_guest_whose_native_code_makes_a_system_call_is_an_engine_crash(run, s
             result = run_calling(number)
             assert (result.status, f"{-signal.SIGSYS}" in result.message) == (Status.ENGINE_CRASH, True), name
     finally:
-        supervisor._artifacts.discard(key)
+        supervisor._compiled._artifacts.discard(key)
     assert run(wat).status is Status.OK
 
 

@@ -138,7 +138,7 @@ def test_hostile_program_ends_with(hostile, status, name):
 
 STATIC = {
     Status.MODULE_TOO_COMPLEX: {
-        "table bomb": (start("", before="(table 4000000000 funcref)"), "4000000000 table elements; the limit is 1000000"),
+        "table bomb": (start("", before="(table 4000000000 funcref)"), "4000000000 elements in one table; the limit is 1000000"),
         "200 k data segments": (start("", before='(data "x")' * 200_000), "200000 data segments; the limit is 10000"),
         "200 k element segments": (start("", before="(elem func)" * 200_000), "200000 element segments; the limit is 10000"),
         "30 k globals": (start("", before="(global i32 (i32.const 0))" * 30_000), "30000 globals; the limit is 10000"),

@@ -9,7 +9,7 @@ import pytest
 import wasmtime
 
 from offchainvm.engine.base import ExecutionRequest, ExecutionResult, Limits
-from offchainvm.engine.limits import MIB
+from offchainvm.engine.limits import MIB, TABLE_ELEMENTS_MAX
 from offchainvm.engine.meter import STACK_BYTES
 from offchainvm.engine.supervisor import Supervisor
 from offchainvm.errors import Status
@@ -33,10 +33,10 @@ def supervisors(make_supervisor: Callable[..., Supervisor], tmp_path_factory: py
 
 @pytest.fixture
 def both(supervisors: dict[str, Supervisor], tmp_path: Path) -> Both:
-    def call(wat: str, input: bytes = b"", *, instructions: int = 10**9) -> dict[str, ExecutionResult]:
+    def call(wat: str, input: bytes = b"", *, instructions: int = 10**9, memory_bytes: int = 16 * MIB) -> dict[str, ExecutionResult]:
         path = tmp_path / "module.wasm"
         path.write_bytes(bytes(wasmtime.wat2wasm(wat)))
-        limits = Limits(instructions=instructions, memory_bytes=16 * MIB, wall_seconds=5)
+        limits = Limits(instructions=instructions, memory_bytes=memory_bytes, wall_seconds=5)
         return {name: one.execute(path, ExecutionRequest(input=input, limits=limits)) for name, one in supervisors.items()}
 
     return call
@@ -137,6 +137,52 @@ def test_calls_give_their_stack_back_and_tail_calls_need_none(both):
       (func $down (export "_initialize") (return_call $deep (i32.const 45000)))
       (func (export "_start") (call $deep (i32.const 45000)) (call $down) (call $tail (i32.const 100000))))""")["injected"]
     assert (found.status, found.message) == (Status.OK, "")
+
+
+EXIT = '(import "wasi_snapshot_preview1" "proc_exit" (func $exit (param i32)))'
+REFUSED = "(drop (memory.grow (i32.const 5000)))"
+GRANTED = "(drop (memory.grow (i32.const 200)))"
+FAILURES = {
+    "(unreachable)": Status.TRAP,
+    "(i32.store (i32.const -4) (i32.const 1))": Status.TRAP,
+    "(call $exit (i32.const 3))": Status.GUEST_EXIT,
+}
+
+
+def failing(first: str, then: str, *, memory: str = "1") -> str:
+    return f'(module {EXIT} (memory (export "memory") {memory}) (func (export "_start") {first} {then}))'
+
+
+@pytest.mark.parametrize("failure", FAILURES)
+def test_a_failure_is_by_the_memory_limit_exactly_where_growth_beyond_it_was_refused(both, failure):
+    for name in ("injected", "wasmer"):
+        assert both(failing(REFUSED, failure))[name].status is Status.MEMORY_LIMIT, name
+        for memory in ("1", "1 9"):  # by the second, it is the program itself that refuses
+            assert both(failing(GRANTED, failure, memory=memory))[name].status is FAILURES[failure], name
+
+
+def test_refused_growth_is_known_in_a_start_function_and_of_an_error_code(both):
+    starts = f'(module (memory 1) (func $s {REFUSED} (unreachable)) (start $s) (func (export "_start")))'
+    gives = f"""(module (memory (export "memory") 1)
+      (func (export "execute") (param i32 i32) (result i32) {REFUSED} (i32.const -7)))"""
+    for wat in (starts, gives):
+        found = both(wat)
+        assert {found[name].status for name in ("injected", "wasmer")} == {Status.MEMORY_LIMIT}
+        assert {item.instructions_used for item in found.values()} == {found["native"].instructions_used}
+
+
+def test_all_tables_together_hold_as_many_elements_on_every_engine(both):
+    """Each its share, and none more, however little memory the program may have."""
+    tables = "".join(f"(table $t{number} 1 {kind})" for number, kind in enumerate(("funcref", "externref") * 8))
+    grown = "".join(
+        f"(i32.add (table.grow $t{number} (ref.null {kind}) (i32.const {count})))"
+        for number, kind in enumerate(("func", "extern") * 8)
+        for count in (999_999, TABLE_ELEMENTS_MAX // 16 - 1, 1)
+    )
+    # Of each three answers the second is 1, the size before; the others are -1.
+    found = both(f'(module {tables} (func (export "_start") (i32.const 16) {grown} (if (then (unreachable)))))', memory_bytes=MIB)
+    assert {name: (item.status, item.message) for name, item in found.items()} == dict.fromkeys(found, (Status.OK, ""))
+    assert found["injected"].instructions_used == found["wasmer"].instructions_used
 
 
 def test_native_code_of_one_way_or_engine_is_not_taken_for_another(both):

@@ -204,7 +204,7 @@ def test_supervisors_that_compile_and_evict_at_once_give_their_answers(module, t
 
     def work(made: Supervisor) -> None:
         for turn in range(12):
-            made._artifacts.close()
+            made._compiled.close()
             answers.append(made.execute(paths[turn % 3], request).stdout == (b"aa", b"bb", b"cc")[turn % 3])
 
     made = [Supervisor(cache_folder=tmp_path / "native", cache_max_bytes=20_000) for _ in range(3)]
@@ -233,8 +233,8 @@ def test_native_code_of_another_engine_is_compiled_again(supervisor, module, tmp
     path, request = module(ANSWER), ExecutionRequest(b"", LIMITS)
     supervisor.execute(path, request)
     (native,) = (tmp_path / "native").glob("*.native")
-    head, _ = supervisor._cache.get(native.stem) or ({}, b"")
-    supervisor._cache.put(native.stem, head, b"made by an engine of another time")
+    head, _ = supervisor._compiled._cache.get(native.stem) or ({}, b"")
+    supervisor._compiled._cache.put(native.stem, head, b"made by an engine of another time")
     with Supervisor(cache_folder=tmp_path / "native", cache_max_bytes=64 * MIB) as other:
         result = other.execute(path, request)
         assert (result.stdout, result.cache_hit) == (b"ok", False)
@@ -253,6 +253,18 @@ def test_compilation_has_limits_of_its_own(tmp_path, module, limits, status):
     with Supervisor(cache_folder=tmp_path / "native", cache_max_bytes=64 * MIB, compile_limits=limits) as made:
         assert made.execute(module(bomb), ExecutionRequest(b"", LIMITS)).status is status
         assert made.execute(module(ANSWER), ExecutionRequest(b"", LIMITS)).status in (Status.OK, status)
+
+
+def test_a_module_that_does_not_compile_takes_a_compiler_once_for_all_processes(supervisor, module, tmp_path):
+    invalid, request = tmp_path / "invalid.wasm", ExecutionRequest(b"", LIMITS)
+    # Its code takes a global that is not there: only an engine's validation finds that.
+    invalid.write_bytes(b"\0asm\1\0\0\0\1\4\1\x60\0\0\3\2\1\0\7\n\1\6_start\0\0\n\7\1\5\0\x23\0\x1a\x0b")
+    first = supervisor.execute(invalid, request)
+    with Supervisor(cache_folder=tmp_path / "native", cache_max_bytes=64 * MIB) as other:
+        again = other.execute(invalid, request)
+        assert other._zygote is None
+    assert (first.status, first.message) == (again.status, again.message)
+    assert first.status is Status.INVALID_MODULE
 
 
 def test_threads_take_turns(supervisor, module):

@@ -16,7 +16,7 @@ from offchainvm.models import ExecutionResponse, ResourcesUsed
 
 RESULT = ExecutionResult(
     Status.OK,
-    Limits(instructions=1000, memory_bytes=2**24, wall_seconds=2),
+    limits=Limits(instructions=1000, memory_bytes=2**24, wall_seconds=2),
     stdout=b"42",
     instructions_used=9,
     peak_memory_bytes=65536,

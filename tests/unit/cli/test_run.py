@@ -52,7 +52,7 @@ def test_every_status_has_an_exit_code_and_only_ok_is_zero():
 
 
 def test_the_json_holds_every_byte():
-    result = ExecutionResult(Status.OK, Limits(instructions=1, memory_bytes=1, wall_seconds=1), stdout=b"\xff\x00")
+    result = ExecutionResult(limits=Limits(instructions=1, memory_bytes=1, wall_seconds=1), stdout=b"\xff\x00")
     shown = json.loads(json.dumps(as_dict(result)))
     assert (shown["status"], shown["stdout_base64"]) == ("ok", "/wA=")
 
@@ -92,7 +92,7 @@ def test_a_wrong_call_is_told_and_is_2(tmp_path, monkeypatch, capsys, arguments,
 def test_the_table_shows_each_use_against_its_limit_and_a_strangers_words_as_text():
     limits = Limits(instructions=10**6, memory_bytes=1 << 20, wall_seconds=2)
     result = ExecutionResult(
-        Status.TRAP, limits, "[red]no\x1b", trap="unreachable", instructions_used=1234, peak_memory_bytes=65536, engine="wasmer",
+        Status.TRAP, "[red]no\x1b", limits=limits, trap="unreachable", instructions_used=1234, peak_memory_bytes=65536, engine="wasmer",
         engine_version="1.1.0", meter_version="injected-3+host-1", instructions_exact=False,
     )  # fmt: skip
     console = Console(width=120, record=True, file=io.StringIO())

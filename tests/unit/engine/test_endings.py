@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import time
+from dataclasses import asdict
 
 import pytest
 import wasmtime
 
 from offchainvm.engine import child, guest, wasmtime_engine
+from offchainvm.engine.compiled import compiled
 from offchainvm.engine.limits import CompileLimits, Limits
+from offchainvm.engine.module import ModuleInfo
 from offchainvm.engine.process import Ending
 from offchainvm.engine.protocol import decode
 from offchainvm.engine.reply import result_of
-from offchainvm.engine.supervisor import _compiled
 from offchainvm.errors import ExecutionError, Status
 
 LIMITS = Limits(instructions=100, memory_bytes=1 << 20, wall_seconds=1)
+
+
+GOOD = {"status": "ok", "module": asdict(ModuleInfo(("_start",), ("fd_write",)))}
 
 
 def ending(exit_code: int, **seen: bool) -> Ending:
@@ -36,8 +42,32 @@ def ending(exit_code: int, **seen: bool) -> Ending:
 )
 def test_a_compiler_that_gave_no_answer(seen: Ending, status: Status) -> None:
     with pytest.raises(ExecutionError) as raised:
-        _compiled(seen, CompileLimits())
+        compiled(seen, CompileLimits())
     assert raised.value.status is status
+
+
+@pytest.mark.parametrize(
+    ("head", "blobs"),
+    [
+        ({"status": "bogus"}, [b""]),
+        ({"message": "x"}, [b""]),
+        ({"status": "ok"}, [b""]),
+        (GOOD, []),
+        *(({**GOOD, "module": {**GOOD["module"], **change}}, [b""]) for change in (
+            {"entries": []}, {"entries": "_start"}, {"entries": ["main"]}, {"wasi_imports": ["path_up"]}, {"wasi_imports": [[]]},
+            {"memory_min_bytes": -1}, {"memory_min_bytes": 2**40}, {"memories": 10**9}, {"tables": True}, {"initialize": 1},
+        )),
+    ],
+)  # fmt: skip
+def test_a_compiler_that_answers_with_nonsense_is_an_engine_crash(head: dict[str, object], blobs: list[bytes]) -> None:
+    with pytest.raises(ExecutionError) as raised:
+        compiled(Ending(head=head, blobs=blobs, exit_code=0, wall_ms=1.0), CompileLimits())
+    assert raised.value.status is Status.ENGINE_CRASH
+
+
+def test_what_was_compiled_is_taken_as_it_was_told() -> None:
+    told = Ending(head=json.loads(json.dumps(GOOD)), blobs=[b"native"], exit_code=0, wall_ms=1.0)
+    assert compiled(told, CompileLimits()) == (ModuleInfo(("_start",), ("fd_write",)), b"native")
 
 
 @pytest.mark.parametrize(
@@ -45,6 +75,8 @@ def test_a_compiler_that_gave_no_answer(seen: Ending, status: Status) -> None:
     [
         (ending(-signal.SIGSYS), Status.ENGINE_CRASH),
         (ending(-signal.SIGKILL), Status.ENGINE_CRASH),
+        (ending(0, nonsense=True), Status.ENGINE_CRASH),
+        (ending(-signal.SIGKILL, nonsense=True), Status.ENGINE_CRASH),
         (ending(-signal.SIGKILL, killed=True), Status.TIMEOUT),
         (ending(-signal.SIGKILL, cancelled=True), Status.CANCELLED),
     ],
@@ -59,7 +91,7 @@ def test_a_host_function_that_fails_is_the_workers_fault(monkeypatch: pytest.Mon
       (func (export "_start") (drop (call $yield))))"""
     program = wasmtime_engine.load_ours(bytes(wasmtime.wat2wasm(wat)), "injected")
     monkeypatch.setattr(guest.Wasi, "function", lambda _self, _name: lambda _arguments: 1 // 0)
-    job = guest.Job("_start", False, ("sched_yield",), 0, b"", {}, LIMITS, "injected")
+    job = guest.Job(ModuleInfo(("_start",), ("sched_yield",)), "_start", b"", {}, LIMITS, "injected")
     outcome = guest.Guest(wasmtime_engine, program, job, time.monotonic(), lambda *_: None).run()
     assert (outcome.status, outcome.message) == (Status.INTERNAL_ERROR, "A host function failed (ZeroDivisionError).")
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import pytest
 import wasmtime
 
-from offchainvm.engine.hosted import MEMORY, START, hosted, memory_pages, shown
+from offchainvm.engine.hosted import MEMORY, START, bounded, hosted, memory_pages
 from offchainvm.engine.limits import TABLE_ELEMENTS_MAX
-from offchainvm.engine.meter import LEFT, RESERVED, TICK, meter
+from offchainvm.engine.meter import LEFT, REFUSED, RESERVED, TICK, meter
 from offchainvm.engine.wasmtime_engine import engine
 
 
 def module(fields: str) -> wasmtime.Module:
-    return wasmtime.Module(engine("injected"), hosted(meter(bytes(wasmtime.wat2wasm(f"(module {fields})")))))
+    return wasmtime.Module(engine("injected"), hosted(meter(bounded(bytes(wasmtime.wat2wasm(f"(module {fields})"))))))
 
 
 def test_the_memory_is_the_hosts_and_still_exported() -> None:
@@ -21,7 +21,7 @@ def test_the_memory_is_the_hosts_and_still_exported() -> None:
     memory = made.imports[1].type
     assert isinstance(memory, wasmtime.MemoryType)
     assert (memory.limits.min, memory.limits.max) == (2, 9)
-    assert [item.name for item in made.exports] == ["memory", "_start", LEFT]
+    assert [item.name for item in made.exports] == ["memory", "_start", LEFT, REFUSED]
 
 
 def test_the_start_function_is_called_by_the_host() -> None:
@@ -39,9 +39,14 @@ def test_the_start_function_is_called_by_the_host() -> None:
 
 @pytest.mark.parametrize(
     ("declared", "most"),
-    [("(table 3 funcref)", TABLE_ELEMENTS_MAX), ("(table 3 9 funcref)", 9), ("(table 3 2000000 externref)", TABLE_ELEMENTS_MAX)],
+    [
+        ("(table 3 funcref)", TABLE_ELEMENTS_MAX),
+        ("(table 3 9 funcref)", 9),
+        ("(table 3 2000000 externref)", TABLE_ELEMENTS_MAX),
+        ("(table 3 funcref) (table 1 9 funcref)", TABLE_ELEMENTS_MAX // 2),
+    ],
 )
-def test_a_table_may_grow_to_the_limit_at_most(declared: str, most: int) -> None:
+def test_a_table_may_grow_to_its_share_of_the_limit_at_most(declared: str, most: int) -> None:
     made = module(f'{declared} (export "t" (table 0)) (func (export "_start"))')
     [table] = [item.type for item in made.exports if item.name == "t"]
     assert isinstance(table, wasmtime.TableType)
@@ -73,5 +78,5 @@ def test_the_memory_that_the_host_makes_is_within_the_limit(declared: tuple[int,
     ],
 )
 def test_every_memory_is_shown_once(fields: str, names: list[str]) -> None:
-    made = wasmtime.Module(engine("injected"), shown(bytes(wasmtime.wat2wasm(f"(module {fields})"))))
+    made = wasmtime.Module(engine("injected"), bounded(bytes(wasmtime.wat2wasm(f"(module {fields})"))))
     assert [item.name for item in made.exports] == names

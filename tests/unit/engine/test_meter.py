@@ -8,7 +8,7 @@ import time
 import pytest
 import wasmtime
 
-from offchainvm.engine.meter import LEFT, METER_VERSION, RESERVED, TICK, meter
+from offchainvm.engine.meter import LEFT, METER_VERSION, REFUSED, RESERVED, TICK, meter
 from offchainvm.engine.wasmtime_engine import engine
 from offchainvm.errors import ExecutionError, Status
 from tests.support.smith import OLD_ENGINE, modules
@@ -128,7 +128,7 @@ def test_every_index_means_what_it_meant_and_none_means_the_counters():
     assert exports["r"](store, 7) == 570
     assert (given.value(store), exports["g"].value(store), exports["own"].value(store)) == (500, 500, 42)
     assert left - exports[LEFT].value(store) == 16
-    assert set(exports) == {"f", "g", "own", "r", LEFT}
+    assert set(exports) == {"f", "g", "own", "r", LEFT, REFUSED}
 
 
 LONG_NUMBERS = bytes.fromhex(
@@ -204,4 +204,4 @@ def test_the_pass_is_fast_and_linear_and_keeps_no_custom_section():
 
 
 def test_the_meters_version_is_a_number():
-    assert METER_VERSION == 7
+    assert METER_VERSION == 8

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
-import hashlib
+import json
+import subprocess
+import sys
+from dataclasses import asdict
 
 import pytest
 import wasmtime
 
 from offchainvm.engine.binary import read_sections
 from offchainvm.engine.limits import Limits, ModuleLimits
-from offchainvm.engine.module import check_module
+from offchainvm.engine.module import ModuleInfo, check_module
 from offchainvm.engine.operators import check_nesting
 from offchainvm.engine.wasi import SIGNATURES
+from offchainvm.engine.wasmtime_engine import compile_module, validate
 from offchainvm.errors import ExecutionError, Status
 
 EXECUTE = '(memory (export "memory") 2) (func (export "execute") (param i32 i32) (result i32) (i32.const 0))'
 START = '(func (export "_start"))'
 SMALL = ModuleLimits(
     module_bytes=4000, types=2, values_per_type=6, functions=3, function_body_bytes=600, locals_per_function=5, nesting=8, imports=2,
-    exports=3, globals=2, tables=1, table_elements=10, element_segments=2, data_segments=2, data_bytes=600, memory_bytes=131072,
+    exports=3, globals=2, tables=1, table_elements=10, element_segments=2, data_segments=2, memory_bytes=131072,
 )  # fmt: skip
 
 
@@ -28,10 +32,9 @@ def wasm(wat: str) -> bytes:
 
 def test_what_is_known_of_a_good_module():
     code = wasm(f'(module (import "wasi_snapshot_preview1" "sched_yield" (func (result i32))) {EXECUTE} (func (export "_initialize")))')
-    info = check_module(code)
-    assert (info.sha256, info.size) == (hashlib.sha256(code).hexdigest(), len(code))
-    assert (info.entry, info.initialize, info.memory_min_bytes, info.functions) == ("execute", True, 131072, 2)
-    assert [(item.module, item.name) for item in info.imports] == [("wasi_snapshot_preview1", "sched_yield")]
+    info = check_module(code, validate=validate)
+    assert info == ModuleInfo(("execute",), ("sched_yield",), memory_min_bytes=131072, memories=1, initialize=True)
+    assert ModuleInfo.parse(json.loads(json.dumps(asdict(info)))) == info
 
 
 @pytest.mark.parametrize(
@@ -66,10 +69,26 @@ def test_no_entry_says_what_is_there_instead(fields, words):
     assert caught.value.status is Status.LINK_ERROR
 
 
+def test_a_section_of_no_memories_is_none():
+    code = wasm(f"(module {START})")
+    place = code.index(b"\x07")  # its section of exports
+    code = code[:place] + b"\x05\x01\x00" + code[place:]
+    assert check_module(code, validate=validate) == ModuleInfo(("_start",))
+    compile_module(code, "injected")
+
+
+def test_no_engine_is_loaded_to_check_a_module():
+    """Whoever asks may hold secrets."""
+    program = f"""import sys
+from offchainvm.engine.module import check_module
+check_module({wasm(f"(module {EXECUTE} (func (block (nop))))")!r})
+sys.exit("wasmtime" in sys.modules)"""
+    subprocess.run([sys.executable, "-c", program], check=True)
+
+
 @pytest.mark.parametrize(
     ("fields", "words"),
     [
-        ('(data "' + "x" * 700 + '") (memory 1)', "bytes of data"),
         ('(data "a") (data "b") (data "c") (memory 1)', "data segments"),
         ("(func) (func) (func) (func)", "5 functions"),
         ("(func " + "(nop)" * 700 + ")", "bytes in one function"),
@@ -81,7 +100,7 @@ def test_no_entry_says_what_is_there_instead(fields, words):
         ("(type (func (param" + " i32" * 7 + ")))", "7 parameters or results of one function"),
         ("(type (func (result" + " i32" * 7 + ")))", "7 parameters or results of one function"),
         ("(global i32 (i32.const 0)) " * 3, "3 globals"),
-        ("(table 11 funcref)", "11 table elements"),
+        ("(table 11 funcref)", "11 elements in one table"),
         ("(table 1 funcref) (table 1 funcref)", "2 tables"),
         ("(memory 3)", "bytes of memory"),
         ('(func $f (export "a") (export "b") (export "c"))', "exports"),
@@ -101,7 +120,7 @@ def test_every_prefix_of_a_module_is_refused_without_a_surprise():
     code = wasm(f'(module (import "wasi_snapshot_preview1" "sched_yield" (func (result i32))) {EXECUTE} (data (i32.const 0) "abc"))')
     for cut in range(len(code)):
         try:
-            check_module(code[:cut])
+            check_module(code[:cut], validate=validate)
         except ExecutionError:
             continue
         # What ends between two sections is a module of its own.
@@ -114,7 +133,7 @@ def test_every_flipped_byte_is_refused_or_still_a_module():
         broken = bytearray(code)
         broken[place] ^= 0xFF
         try:
-            check_module(bytes(broken))
+            check_module(bytes(broken), validate=validate)
         except ExecutionError:
             continue
 
