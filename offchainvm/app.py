@@ -182,9 +182,10 @@ def _engines() -> tuple[str, ...]:
 
 @signals.worker_shutting_down.connect  # type: ignore[untyped-decorator]
 def _begin_to_stop(**_: Any) -> None:
-    notify.tell(notify.STOPPING)
     # Celery would hear a second SIGTERM as it heard the first.
     signal.signal(signal.SIGTERM, _end_at_once)
+    notify.tell(notify.STOPPING)
+    log.info("Asked to stop: the jobs in hand are finished first. A second signal ends this worker at once.", action="worker_stopping")
 
 
 def _end_at_once(number: int, _frame: object) -> None:

@@ -36,7 +36,7 @@ def end_at_once(world: World, name: str) -> None:
     """By a second signal, with all that it started."""
     process = world.stack.processes[name]
     process.signal(signal.SIGTERM)
-    until(lambda: "Warm shutdown" in process.output(), "the first signal to be heard")
+    until(lambda: "worker_stopping" in process.output(), "the first signal to be heard")
     process.signal(signal.SIGTERM)
     assert process.wait(AT_ONCE_SECONDS) == 128 + signal.SIGTERM
     until(lambda: not session_members(process.pid or 0), "its children and its guest to end with it")
