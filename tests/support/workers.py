@@ -57,4 +57,4 @@ def wait_until(true: Callable[[], bool], what: str) -> None:
     deadline = time.monotonic() + SECONDS
     while not true():
         assert time.monotonic() < deadline, f"waited {SECONDS} s for {what}"
-        time.sleep(0.1)
+        time.sleep(0.05)

@@ -7,7 +7,6 @@ import os
 import re
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from typing import Any
 import psutil
 import pytest
 import wasmtime
+from guests import child_standing_by
 
 from offchainvm.engine.base import ExecutionRequest, ExecutionResult, Limits
 from offchainvm.engine.limits import MIB, CompileLimits
@@ -86,11 +86,8 @@ def _survived(supervisor: Supervisor, folder: Path) -> None:
     assert zygote is not None
     assert supervisor._zygote is zygote
     zygote._settle()
-    process, deadline = psutil.Process(zygote.pid), time.monotonic() + 20
-    while [child.status() for child in process.children(recursive=True)] != [psutil.STATUS_SLEEPING]:
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-    assert process.num_threads() == 1
+    child_standing_by(zygote.pid)
+    assert psutil.Process(zygote.pid).num_threads() == 1
 
 
 @pytest.fixture

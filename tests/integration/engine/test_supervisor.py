@@ -17,6 +17,8 @@ from pathlib import Path
 import psutil
 import pytest
 import wasmtime
+from guests import a_child_works, child_standing_by, once_busy
+from workers import wait_until
 
 from offchainvm.engine.base import Cancellation, ExecutionRequest, Limits
 from offchainvm.engine.limits import MIB, CompileLimits
@@ -25,6 +27,7 @@ from offchainvm.errors import SettingsError, Status
 from offchainvm.settings import Settings
 
 LIMITS = Limits(instructions=10_000_000, memory_bytes=MIB, wall_seconds=5)
+ENDLESS_LIMITS = Limits(instructions=10**15, memory_bytes=MIB, wall_seconds=600)
 ANSWER = """(module (memory (export "memory") 1) (data (i32.const 100) "\\02\\00\\00\\00ok")
   (func (export "execute") (param i32 i32) (result i32) (i32.const 100)))"""
 LOOP = '(module (func (export "_start") (loop (br 0))))'
@@ -69,12 +72,7 @@ def family(supervisor: Supervisor) -> set[int]:
     """The zygote and the one child that stands by, once the last job's child is gone."""
     assert supervisor._zygote is not None
     supervisor._zygote._settle()
-    zygote = psutil.Process(zygote_pid(supervisor))
-    deadline = time.monotonic() + 20
-    while not ((children := zygote.children()) and lives(children[0].pid) and children[0].status() == psutil.STATUS_SLEEPING):
-        assert time.monotonic() < deadline, "no child stands by"
-        time.sleep(0.01)
-    return {zygote.pid, *(child.pid for child in children)}
+    return {zygote_pid(supervisor), child_standing_by(zygote_pid(supervisor)).pid}
 
 
 def test_a_thousand_jobs_leak_no_process_no_descriptor_and_no_memory(supervisor, module, record_property):
@@ -89,8 +87,9 @@ def test_a_thousand_jobs_leak_no_process_no_descriptor_and_no_memory(supervisor,
     for _ in range(500):
         assert supervisor.execute(answer, request).stdout == b"ok"
         assert supervisor.execute(trap, request).status is Status.TRAP
-    assert len(family(supervisor)) == 2
-    assert (ours.num_fds(), zygote.num_fds()) == descriptors
+    family(supervisor)
+    now = (ours.num_fds(), zygote.num_fds())
+    assert all(count <= before for count, before in zip(now, descriptors, strict=True)), (descriptors, now)
     grown = (ours.memory_info().rss - memory[0], zygote.memory_info().rss - memory[1])
     record_property("grown_bytes", str(grown))
     assert max(grown) < 2 * MIB
@@ -122,11 +121,10 @@ def test_a_dead_zygote_is_replaced(supervisor, module):
 
 
 def test_a_zygote_killed_in_a_job_is_an_engine_crash_and_takes_its_child_along(supervisor, module):
-    supervisor.execute(module(ANSWER), ExecutionRequest(b"", LIMITS))
+    supervisor.execute(module(LOOP), ExecutionRequest(b"", LIMITS))
     pids = family(supervisor)
-    killer = threading.Timer(0.2, os.kill, (zygote_pid(supervisor), signal.SIGKILL))
-    killer.start()
-    result = supervisor.execute(module(LOOP), ExecutionRequest(b"", Limits(instructions=10**15, memory_bytes=MIB, wall_seconds=30)))
+    killer = once_busy(supervisor, lambda: os.kill(zygote_pid(supervisor), signal.SIGKILL))
+    result = supervisor.execute(module(LOOP), ExecutionRequest(b"", ENDLESS_LIMITS))
     killer.join()
     assert result.status is Status.ENGINE_CRASH
     wait_until_gone(pids)
@@ -135,16 +133,13 @@ def test_a_zygote_killed_in_a_job_is_an_engine_crash_and_takes_its_child_along(s
 
 def test_a_child_killed_in_a_job_is_an_engine_crash_with_its_last_count(supervisor, module):
     supervisor.execute(module(LOOP), ExecutionRequest(b"", LIMITS))
-    zygote = psutil.Process(zygote_pid(supervisor))
 
     def kill() -> None:
-        time.sleep(0.3)
-        for child in zygote.children():
+        for child in psutil.Process(zygote_pid(supervisor)).children():
             child.kill()
 
-    killer = threading.Thread(target=kill)
-    killer.start()
-    result = supervisor.execute(module(LOOP), ExecutionRequest(b"", Limits(instructions=10**15, memory_bytes=MIB, wall_seconds=30)))
+    killer = once_busy(supervisor, kill)
+    result = supervisor.execute(module(LOOP), ExecutionRequest(b"", ENDLESS_LIMITS))
     killer.join()
     assert (result.status, result.instructions_exact) == (Status.ENGINE_CRASH, False)
     assert result.instructions_used > 0
@@ -161,23 +156,23 @@ def test_a_child_that_died_while_it_stood_by_costs_one_engine_crash(supervisor, 
 
 @pytest.mark.parametrize("name", ["running", "compiling", "not begun"])
 def test_a_cancelled_execution_ends_at_once_and_the_next_one_runs(supervisor, module, name):
-    supervisor.execute(module(ANSWER), ExecutionRequest(b"", LIMITS))
+    supervisor.execute(module(LOOP if name == "running" else ANSWER), ExecutionRequest(b"", LIMITS))
     zygote, endless, cancellation = zygote_pid(supervisor), module(LOOP), Cancellation()
     if name == "compiling":
         ifs = "(if (local.get 0) (then (local.set 0 (i32.const 7))))" * 99_000
         endless = module(f'(module (func (export "_start") (local i32) {ifs}))')
-    canceller = threading.Timer(0 if name == "not begun" else 0.2, cancellation.cancel)
-    canceller.start()
     if name == "not begun":
+        cancellation.cancel()
+    else:
+        canceller = once_busy(supervisor, cancellation.cancel)
+    result = supervisor.execute(endless, ExecutionRequest(b"", ENDLESS_LIMITS), cancellation=cancellation)
+    if name != "not begun":
         canceller.join()
-    limits = Limits(instructions=10**15, memory_bytes=MIB, wall_seconds=600)
-    result = supervisor.execute(endless, ExecutionRequest(b"", limits), cancellation=cancellation)
-    canceller.join()
     assert (result.status, result.instructions_exact) == (Status.CANCELLED, name != "running")
     assert (result.instructions_used > 0) is (name == "running")
     assert supervisor.execute(module(ANSWER), ExecutionRequest(b"", LIMITS), cancellation=Cancellation()).ok
     assert zygote_pid(supervisor) == zygote
-    assert len(family(supervisor)) == 2
+    family(supervisor)
 
 
 def test_a_cancellation_that_comes_too_late_ends_nothing(supervisor, module):
@@ -328,7 +323,7 @@ made.execute(Path({str(module(LOOP))!r}), ExecutionRequest(b"", Limits(instructi
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as owner:
         assert owner.stdout is not None
         zygote = psutil.Process(int(owner.stdout.readline()))
-        time.sleep(0.2)
+        wait_until(lambda: a_child_works(zygote.pid), "its guest to run")
         pids = {zygote.pid, *(child.pid for child in zygote.children())}
         owner.kill()
         owner.wait()

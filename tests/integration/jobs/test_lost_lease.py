@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import threading
 import time
 from types import SimpleNamespace
 
-import psutil
 import pytest
 import wasmtime
+from guests import guest_is_busy
 
 from offchainvm.answers import failure
 from offchainvm.engine.limits import MIB
@@ -30,14 +29,6 @@ def wait_for(true) -> None:
     while not true():
         assert time.monotonic() < deadline
         time.sleep(0.01)
-
-
-def guest_is_busy(executor: Supervisor) -> bool:
-    if executor._zygote is None:
-        return False
-    with contextlib.suppress(psutil.NoSuchProcess):  # the compiler's, which has just ended
-        return any(child.cpu_times().user > 0.1 for child in psutil.Process(executor._zygote.pid).children())
-    return False
 
 
 def lease_is_judged(house, data_id: str) -> bool:
