@@ -22,6 +22,7 @@ from offchainvm.devnet.client import DevnetClient
 from offchainvm.devnet.genesis import OPERATOR_ID, Keys, genesis
 from offchainvm.devnet.ledger import AccessKey
 from offchainvm.devnet.node import NodeApp
+from offchainvm.devnet.validity import Protocol
 from offchainvm.jobs.record import Stage, State, ToResolve, Verdict
 from offchainvm.jobs.resolves import Resolves
 from offchainvm.jobs.store import JobStore
@@ -34,6 +35,8 @@ from offchainvm.near.signer import TERAGAS, OperatorKey
 from offchainvm.tasks.resolve import Policy, Submitter
 
 BLOCK_SECONDS = 0.05
+DEADLINE_BLOCKS = 2000
+"""How long the contract waits: here 200 would be 10 s."""
 
 
 class Room:
@@ -42,7 +45,8 @@ class Room:
     def __init__(self, redis: Redis, folder: Path, stack: ExitStack) -> None:
         self.redis, self.folder, self._stack = redis, folder, stack
         self.keys = Keys.generate(function_call=3, full_access=1)
-        self.node = NodeApp(genesis(self.keys), self.keys, block_time_seconds=BLOCK_SECONDS)
+        chain = genesis(self.keys, protocol=Protocol(yield_timeout_blocks=DEADLINE_BLOCKS))
+        self.node = NodeApp(chain, self.keys, block_time_seconds=BLOCK_SECONDS)
         self.url = stack.enter_context(serve.in_thread(self.node))
         self.client = DevnetClient(self.url, self.keys)
         self.store, self.resolves = JobStore(redis), Resolves(redis)
@@ -105,7 +109,7 @@ class Room:
     def answer(self, request_id: int, data_id: str, height: int) -> str:
         source = CodeSource(repo="https://github.com/a/b", commit="c" * 40)
         task = CompileTask(request_id=request_id, data_id=data_id, code_source=source, input_data="{}")
-        self.store.accept(task, stage=Stage.EXECUTE, limits=ResourceLimits(), deadline_height=height + 200)
+        self.store.accept(task, stage=Stage.EXECUTE, limits=ResourceLimits(), deadline_height=height + DEADLINE_BLOCKS)
         claim = self.store.claim(data_id, Stage.EXECUTE, owner="w", lease_seconds=60)
         assert claim is not None
         fitted = fit(data_id, ExecutionResponse(success=True, return_value=b"42"))

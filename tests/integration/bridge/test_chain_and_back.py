@@ -109,16 +109,28 @@ def start(house: Any, chain: Chain) -> Callable[..., Any]:
 
 
 @pytest.fixture
+def watch(start: Callable[..., Any], wait: Callable[..., Any]) -> Callable[[], Any]:
+    """Start one that is watching the chain already when a test asks: a contract waits 200 blocks, here 20 s."""
+
+    def watch() -> Any:
+        bridge = start()
+        wait(lambda: bridge.lines("monitor_active"))
+        return bridge
+
+    return watch
+
+
+@pytest.fixture
 def reported(house: Any, wait: Callable[..., Any]) -> Callable[[int], list[dict[str, Any]]]:
     """The reports of one request, as soon as there is one."""
     return lambda request_id: wait(lambda: [report for report in house.coordinator.reports if report["request_id"] == request_id])
 
 
 def test_an_event_becomes_a_job_and_its_transaction_a_report(
-    *, house: Any, chain: Chain, worker: Worker, start: Any, wait: Any, reported: Any
+    *, house: Any, chain: Chain, worker: Worker, watch: Any, wait: Any, reported: Any
 ) -> None:
+    bridge = watch()
     requested = chain.request()
-    bridge = start()
     job = wait(lambda: house.store.get(requested.data_id))
     assert job.event_height == requested.height or job.event_height == requested.height + 1
     assert job.deadline_height == job.event_height + 200
@@ -137,20 +149,18 @@ def test_an_event_becomes_a_job_and_its_transaction_a_report(
     assert bridge.terminate() == 0
 
 
-ACTIVE = "ovm:monitor:offchainvm.devnet:active"
+ACTIVE, CURSOR = "ovm:monitor:offchainvm.devnet:active", "ovm:monitor:offchainvm.devnet:cursor"
+IN_CREATION, BEHIND_IT = "between a task's creation and the note of it", "between the last task of a block and the cursor"
 
 
-@pytest.mark.parametrize(
-    ("death", "created"),
-    [("between a task's creation and the note of it", 4), ("between the last task of a block and the cursor", 3)],
-)
+@pytest.mark.parametrize(("death", "created"), [(IN_CREATION, 4), (BEHIND_IT, 3)])
 def test_a_monitor_that_is_killed_goes_on_behind_its_cursor(
     *, house: Any, chain: Chain, start: Any, wait: Any, death: str, created: int
 ) -> None:
     dying = start(dying=death)
     ids = {chain.request(1).data_id}
     assert dying.process.wait(20) == -9
-    assert house.redis.get("ovm:monitor:offchainvm.devnet:cursor") is None or house.coordinator.created == 1
+    assert (house.coordinator.created == 1) if death == IN_CREATION else (house.redis.get(CURSOR) is None)
     ids |= {chain.request(2).data_id}
     chain.control("produce", {"skip": 3})
     house.redis.delete(ACTIVE)  # its lease would run out by itself
@@ -181,11 +191,11 @@ def test_a_frozen_monitor_that_wakes_stands_by(*, house: Any, chain: Chain, star
 
 
 def test_what_was_stored_and_never_sent_is_sent_and_what_was_lost_is_sent_again(
-    *, house: Any, chain: Chain, worker: Worker, start: Any, wait: Any, reported: Any
+    *, house: Any, chain: Chain, worker: Worker, watch: Any, wait: Any, reported: Any
 ) -> None:
     """The submitter dies before the first byte; then the network forgets the transaction once."""
+    watch()
     requested = chain.request()
-    start()
     wait(lambda: house.store.get(requested.data_id))
     worker.answer(requested.data_id)
     chain.control("chain", {"drop_next": 1})
@@ -200,11 +210,11 @@ def test_what_was_stored_and_never_sent_is_sent_and_what_was_lost_is_sent_again(
 
 
 def test_a_dead_transaction_is_buried_and_its_payload_goes_again(
-    *, house: Any, chain: Chain, worker: Worker, start: Any, wait: Any, reported: Any
+    *, house: Any, chain: Chain, worker: Worker, watch: Any, wait: Any, reported: Any
 ) -> None:
     """A higher nonce lands first: the lower one can never land."""
+    bridge = watch()
     requested = [chain.request(1), chain.request(2)]
-    bridge = start()
     for one in requested:
         wait(lambda one=one: house.store.get(one.data_id))
     chain.control("chain", {"drop_next": 1})
@@ -221,9 +231,9 @@ def test_a_dead_transaction_is_buried_and_its_payload_goes_again(
     assert len(chain.client.resolves()) == 2
 
 
-def test_a_chain_that_is_away_is_waited_for(*, house: Any, chain: Chain, worker: Worker, start: Any, wait: Any, reported: Any) -> None:
+def test_a_chain_that_is_away_is_waited_for(*, house: Any, chain: Chain, worker: Worker, watch: Any, wait: Any, reported: Any) -> None:
+    bridge = watch()
     requested = chain.request()
-    bridge = start()
     wait(lambda: house.store.get(requested.data_id))
     worker.answer(requested.data_id)
     urllib3.request("POST", f"{chain.url}/control/faults", json={"kind": "status", "rpc_method": "tx", "status": 502, "times": 0})
@@ -245,8 +255,9 @@ def test_a_chain_that_is_away_is_waited_for(*, house: Any, chain: Chain, worker:
 def test_a_task_that_tells_neither_source_nor_sender_is_judged_by_the_contracts_own_record(
     *, house: Any, chain: Chain, worker: Worker, start: Any, wait: Any, task: Any, reported: Any, lists: dict[str, str], told: str
 ) -> None:
-    requested = chain.request()
     bridge = start(**lists, monitor="false")
+    wait(lambda: house.coordinator._waiters)  # it polls: the contract waits 20 s
+    requested = chain.request()
     silent = {"type": "Execute", "data_id": requested.data_id, "wasm_checksum": "e" * 64, "code_source": None}
     house.coordinator.push(task(requested.request_id, **silent))
     job = wait(lambda: house.store.get(requested.data_id))

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import urllib3
 from redis import Redis
-from resolving import Room, until
+from resolving import DEADLINE_BLOCKS, Room, until
 
 from offchainvm.bridge import settler as settler_module
 from offchainvm.cli.checks import chain as checks
@@ -54,7 +54,7 @@ def test_a_batch_whose_third_action_is_refused_settles_that_row_and_resolves_the
     first, second, *others = room.answered(4)
     stranger = "ee" * 32
     # Between the second and the third, by its deadline.
-    room.answer(999, stranger, room.store.get(second).deadline_height - 200)  # type: ignore[union-attr,operator]
+    room.answer(999, stranger, room.store.get(second).deadline_height - DEADLINE_BLOCKS)  # type: ignore[union-attr,operator]
     room.settle()
     submitter = room.submitter(full_access=True, batch=10)
     assert submitter.submit() == 1
