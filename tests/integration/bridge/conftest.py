@@ -85,7 +85,8 @@ class BridgeProcess:
         return self.log_file.read_text()
 
     def lines(self, action: str) -> list[dict[str, Any]]:
-        lines = [json.loads(line) for line in self.log().splitlines() if line.startswith("{")]
+        whole = self.log().rpartition("\n")[0]  # the last line may be half written
+        lines = [json.loads(line) for line in whole.splitlines() if line.startswith("{")]
         return [line for line in lines if line.get("action") == action]
 
     def kill(self) -> None:

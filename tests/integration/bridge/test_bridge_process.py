@@ -33,7 +33,7 @@ def manager() -> Iterator[systemd.Manager]:
 def test_a_task_walks_into_its_queue_and_a_signal_ends_the_process_when_its_polls_are_done(
     house: Any, task: Any, wait: Any, held: Any, broker_messages: Any
 ) -> None:
-    bridge = house.start(POLL_TIMEOUT_SECONDS="2")
+    bridge = house.start(POLL_TIMEOUT_SECONDS="5")
     held()
     house.coordinator.push(task(1))
     wait(lambda: broker_messages("compile") == [[f"{1:064x}"]])
@@ -98,7 +98,7 @@ def test_a_redis_that_dies_or_forgets_gets_everything_back(house: Any, task: Any
 
 def test_a_wrong_token_and_a_dead_coordinator_are_said_once_and_recovered_from(house: Any, task: Any, wait: Any) -> None:
     house.fault(kind="drop", path="/tasks/poll", times=0)
-    bridge = house.start(API_AUTH_TOKEN="another-token")
+    bridge = house.start(API_AUTH_TOKEN="another-token", POLL_CONCURRENCY="1")
     wait(lambda: any("API_BASE_URL" in line["event"] for line in bridge.lines("service_away")))
     house.coordinator.faults.clear()
     wait(lambda: any("API_AUTH_TOKEN" in line["event"] for line in bridge.lines("service_away")))
@@ -116,7 +116,7 @@ def test_polling_pauses_while_too_much_is_queued(house: Any, task: Any, wait: An
     for number in (1, 2, 3):
         house.coordinator.push(task(number))
     wait(lambda: bridge.lines("pause_polling"))
-    assert {f"{number:064x}" for number in (1, 2)} <= house.job_ids()
+    wait(lambda: {f"{number:064x}" for number in (1, 2)} <= house.job_ids())
     house.redis.delete("ovm:queued:compile")
     wait(lambda: bridge.lines("resume_polling"))
     held()
