@@ -156,10 +156,33 @@ def test_a_contract_that_no_monitor_ever_watched_is_not_looked_at(monkeypatch: p
 
 def test_a_queue_without_workers_names_the_command_that_starts_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fleet, "_consumers", lambda: {"execute@one": ["execute"]})
+    monkeypatch.setattr(fleet, "_registered", lambda _queue: [])
     assert fleet.check_queue("execute") == "execute@one"
     with pytest.raises(OffchainVMError, match="No worker serves") as caught:
         fleet.check_queue("resolve")
     assert caught.value.remedy == "Start one: celery -A offchainvm worker -Q resolve"
+
+
+def test_a_worker_that_answers_too_late_serves_its_queue_by_its_heartbeat(monkeypatch: pytest.MonkeyPatch) -> None:
+    alive = {"compile": [SimpleNamespace(member=SimpleNamespace(id="compile@busy"))]}
+    monkeypatch.setattr(fleet, "_consumers", dict)
+    monkeypatch.setattr(fleet, "connect", lambda _url: nullcontext())
+    monkeypatch.setattr(fleet, "Registry", lambda _client: SimpleNamespace(alive=lambda role: alive.get(role, [])))
+    assert fleet.check_queue("compile") == "compile@busy"
+    with pytest.raises(OffchainVMError, match="No worker serves"):
+        fleet.check_queue("resolve")
+
+
+def test_a_broker_that_is_away_is_asked_once_for_all_queues(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = list[int]()
+    away = SimpleNamespace(connection_for_write=lambda: asked.append(1) or 1 / 0)
+    monkeypatch.setattr("offchainvm.app.app", away)
+    fleet._answers.cache_clear()
+    for queue in fleet.QUEUES:
+        with pytest.raises(OffchainVMError, match="broker does not answer"):
+            fleet.check_queue(queue)
+    fleet._answers.cache_clear()
+    assert len(asked) == 1
 
 
 def test_each_role_is_examined_by_what_it_needs() -> None:
