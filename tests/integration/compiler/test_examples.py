@@ -18,6 +18,8 @@ from offchainvm.engine.module import check_module
 from offchainvm.models import CodeSource
 
 EXAMPLES = Path(__file__).parents[3] / "examples"
+DEBIANS_RUST = "(built from a source tarball)"
+"""What its compiler says of itself: the images that are made without a registry, and the prebuilt module, are made by it."""
 LIMITS = BuildLimits(timeout_seconds=300, memory_mb=1024, disk_mb=512)
 Build = Callable[..., BuiltModule]
 Publish = Callable[..., str]
@@ -31,7 +33,9 @@ def test_word_count_gives_the_prebuilt_bytes(build: Build, mirror: Path) -> None
     built = build(Resolver().resolve(source), repo="examples/word-count", limits=LIMITS, on_event=events.append)
 
     prebuilt = json.loads((EXAMPLES / "prebuilt" / "word-count.provenance.json").read_text())
-    if built.provenance["predicate"]["runDetails"]["builder"] == prebuilt["predicate"]["runDetails"]["builder"]:
+    builders = [each["predicate"]["runDetails"]["builder"] for each in (built.provenance, prebuilt)]
+    if DEBIANS_RUST in builders[0]["version"]["toolchain"]:
+        assert builders[0] == builders[1], "Debian's compiler is another one than the prebuilt module was made by: make it anew"
         assert built.wasm == (EXAMPLES / "prebuilt" / "word-count.wasm").read_bytes()
     definitions = [each["predicate"]["buildDefinition"] for each in (built.provenance, prebuilt)]
     assert definitions[0]["resolvedDependencies"][0] == definitions[1]["resolvedDependencies"][0]
