@@ -90,9 +90,10 @@ def test_what_brings_work_in_stops_before_the_rest() -> None:
 
 def test_a_part_that_hangs_does_not_hold_up_the_end() -> None:
     release = threading.Event()
-    service = Service([Part("hangs", lambda _stop: release.wait(10) and None, grace_seconds=0.05)], name="test")
+    service = Service([Part("hangs", lambda _stop: release.wait() and None, grace_seconds=0.05)], name="test")
     service.start()
     service.stop()
+    assert service._threads["hangs"].is_alive()
     release.set()
 
 
@@ -108,7 +109,7 @@ def test_a_part_that_hangs_makes_the_process_not_live_and_one_that_waits_does_no
         while not stop.wait(0.01):
             pass
 
-    service = Service([Part(run.__name__, run, grace_seconds=0.1, patience_seconds=0.2) for run in (hangs, waits)], name="test")
+    service = Service([Part(run.__name__, run, grace_seconds=0.1, patience_seconds=1.0) for run in (hangs, waits)], name="test")
     service.start()
     assert hung.wait(10)
     deadline = time.monotonic() + 30
