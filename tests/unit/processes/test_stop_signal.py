@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 
 import pytest
@@ -28,9 +27,7 @@ def test_a_wait_ends_when_a_signal_comes(number: signal.Signals) -> None:
     asked = StopSignal()
     assert not asked.wait(0.01)
     threading.Timer(0.05, os.kill, (os.getpid(), number)).start()
-    began = time.monotonic()
-    assert asked.wait(30)
-    assert time.monotonic() - began < 15
+    assert asked.wait(3600), "the time-out of the tests would end it"
     assert asked.number == number
     assert asked.wait(30), "at once: it came already"
 
