@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from offchainvm.devnet.embedded_redis import EmbeddedRedis
-from offchainvm.fleet import Member, Registry
+from offchainvm.fleet import Heartbeat, Member, Registry
 from offchainvm.jobs.connection import connect
 
 SECONDS = 30
@@ -86,12 +86,14 @@ def test_a_terminal_shows_who_comes_is_told_that_redis_is_away_and_ends_at_ctrl_
 
 
 def test_a_program_reads_one_line_of_json_each_time_and_ends_it_with_the_same_signal(server: EmbeddedRedis, tmp_path: Path) -> None:
+    command = [*FOREGROUND, "-m", "offchainvm", "workers", "--watch", "--json"]
     with connect(server.url) as redis:
         Registry(redis).beat(FIRST, well=True)
-    command = [*FOREGROUND, "-m", "offchainvm", "workers", "--watch", "--json"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, env=environment(server, tmp_path), text=True) as process:
-        assert process.stdout is not None
-        for line in (process.stdout.readline(), process.stdout.readline()):
-            assert [(one["id"], one["state"]) for one in json.loads(line)] == [("execute@first", "idle")]
-        process.send_signal(signal.SIGINT)
-        assert process.wait(SECONDS) == 0
+        heartbeat = Heartbeat(Registry(redis), FIRST, well=lambda: True).start()
+        with subprocess.Popen(command, stdout=subprocess.PIPE, env=environment(server, tmp_path), text=True) as process:
+            assert process.stdout is not None
+            for line in (process.stdout.readline(), process.stdout.readline()):
+                assert [(one["id"], one["state"]) for one in json.loads(line)] == [("execute@first", "idle")]
+            process.send_signal(signal.SIGINT)
+            assert process.wait(SECONDS) == 0
+        heartbeat.stop()
