@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 import systemd
 import urllib3
+from redis import Redis
 from world import until
 
 from offchainvm.devnet.embedded_redis import EmbeddedRedis, free_port
 from offchainvm.fleet import Registry
-from offchainvm.jobs.connection import connect
 
 TOKEN = "correct horse battery staple"
 
@@ -27,12 +27,14 @@ def command(folder: Path, *words: str, **settings: str) -> subprocess.Popen[str]
     return subprocess.Popen(arguments, env=environment, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
-def test_it_serves_tells_its_health_is_registered_keeps_its_token_and_ends_at_a_signal(redis_server: EmbeddedRedis, tmp_path: Path) -> None:
+def test_it_serves_tells_its_health_is_registered_keeps_its_token_and_ends_at_a_signal(
+    redis_server: EmbeddedRedis, redis_client: Redis, tmp_path: Path
+) -> None:
     (tmp_path / "token").write_text(f"{TOKEN}\n")
     port, health = free_port(), free_port()
     settings = {"REDIS_URL": redis_server.url, "WEB_TOKEN_FILE": str(tmp_path / "token"), "METRICS_PORT": str(health), "WORKER_ID": "page"}
     everywhere = ("--host", "0.0.0.0", "--port", str(port))  # noqa: S104 a token guards it
-    registry = Registry(connect(redis_server.url))
+    registry = Registry(redis_client)
     with systemd.manager() as manager, command(tmp_path, *everywhere, **settings, NOTIFY_SOCKET=manager.socket_path) as process:
         assert process.stdout is not None
         assert f":{port}/" in process.stdout.readline()
