@@ -107,6 +107,7 @@ def test_timeout_of_a_node_tells_how_far_the_transaction_came_and_changes_no_end
     assert (rpc.endpoint, second.seen) == (name, [])
 
 
+READ_SECONDS = 1.0
 AWAY = [
     {"status": 429, "body": b"<html>Too Many Requests</html>"},
     {"status": 502, "body": b"Bad Gateway"},
@@ -119,7 +120,7 @@ AWAY = [
     {"status": 200, "body": b"[" * 100_000},
     {"close": True},
     {"body": {"jsonrpc": "2.0", "result": {"a": "b" * 100}}, "cut": True},
-    {"body": {"jsonrpc": "2.0", "result": {}}, "delay_seconds": 0.6},
+    {"body": {"jsonrpc": "2.0", "result": {}}, "delay_seconds": 2 * READ_SECONDS},
 ]
 
 
@@ -128,7 +129,7 @@ def test_what_says_nothing_about_the_chain_is_asked_of_the_next_endpoint(start_s
     first, second = start_server(), start_server()
     first.will(reply(**away))
     second.will_result({"chain_id": "testnet"})
-    rpc = client(first, second, read_seconds=0.3)
+    rpc = client(first, second, read_seconds=READ_SECONDS)
     assert rpc.chain_id() == "testnet"
     # It stays with the one that answered.
     assert rpc.chain_id() == "testnet"
