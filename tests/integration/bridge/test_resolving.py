@@ -28,6 +28,7 @@ def room(redis_client: Redis, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     # Everything at the pace of a chain with blocks of 0.05 s.
     monkeypatch.setattr(settler_module, "_FIRST_AGAIN_SECONDS", 0.5)
     monkeypatch.setattr(settler_module, "_AGAIN_SECONDS", 0.5)
+    monkeypatch.setattr(settler_module, "_UNSEEN_SECONDS", 2.0)
     with ExitStack() as stack:
         yield Room(redis_client, tmp_path, stack)
 
@@ -244,8 +245,7 @@ def test_one_that_is_unseen_until_its_block_is_too_old_is_buried_and_replaced(ro
 
 
 def test_a_chain_that_is_away_for_a_minute_is_one_resolve_each_and_leaves_no_key_stuck(room: Room) -> None:
-    """A minute in blocks: half of a request's time. And longer than any time-out, pause, lock or hold that these settings have."""
-    room.client.control("chain", {"block_time_seconds": 0.12})
+    """A minute in blocks. And longer than any time-out, pause, lock or hold that these settings have."""
     *before, during = room.asked(5)
     ids = [room.answer(*asked) for asked in before]
     submitter = room.submitter()
