@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from offchainvm.bridge.watch import Lag, look_at_watch
 from offchainvm.cli.checks.needs import NotLookedAt, need, rpc_with
@@ -17,13 +17,18 @@ from offchainvm.models import RESOLVE_METHOD
 from offchainvm.near.blocks import BlockService
 from offchainvm.near.heights import height_sources, newest_height
 from offchainvm.near.nonces import REFUSED, Nonces
+from offchainvm.near.rpc import Rpc
 from offchainvm.near.rpc_answers import AccessKey
 from offchainvm.near.signer import operator_keys
-from offchainvm.settings import load_only
+from offchainvm.settings import Settings, load_only
 
 _NEAR = 10**24
 _DAY_SECONDS = 86_400
 _FEW_DAYS = 3
+_TGAS_YOCTO = 10**12 * 10**8
+"""Price of a TGas: the chain's least, which it has had for years."""
+_PRICED_BY = ("key_window", "resolve_gas_tgas", "redis_url")
+_ANOTHER_KEY = "Add a key with a larger allowance, then take this one out: an allowance cannot be raised (docs/costs.md)."
 
 
 def check_rpc() -> str:
@@ -33,20 +38,43 @@ def check_rpc() -> str:
 
 
 def check_access_keys() -> str:
-    """Each key of the operator is on the account, and may call the contract."""
+    """Each key of the operator is on the account, may call the contract, and has an allowance for it."""
     rpc, settings = rpc_with(
-        "near_rpc_url", "operator_account_id", "offchainvm_contract_id", "operator_private_key", "operator_private_keys"
+        "near_rpc_url", "operator_account_id", "offchainvm_contract_id", "operator_private_key", also=["operator_private_keys", *_PRICED_BY]
     )
-    found = []
-    for key in operator_keys(settings.operator_keys):
-        on_chain = rpc.access_key(settings.operator_account_id, key.public_key)
-        if on_chain is None:
-            raise OffchainVMError(
-                f"{settings.operator_account_id} has no key {key.public_key}.",
-                remedy="Add the key to the account, or correct OPERATOR_PRIVATE_KEY.",
-            )
-        found.append(f"{key.public_key[:16]}… {_permission(on_chain, settings.offchainvm_contract_id)}")
-    return "; ".join(found)
+    keys = {key.public_key: _on_chain(rpc, settings.operator_account_id, key.public_key) for key in operator_keys(settings.operator_keys)}
+    told = "; ".join(f"{public_key[:16]}… {_permission(key, settings.offchainvm_contract_id)}" for public_key, key in keys.items())
+    _check_allowances([(name, key.allowance_yocto) for name, key in keys.items()], settings)
+    return told
+
+
+def _on_chain(rpc: Rpc, account_id: str, public_key: str) -> AccessKey:
+    key = rpc.access_key(account_id, public_key)
+    if key is None:
+        raise OffchainVMError(
+            f"{account_id} has no key {public_key}.", remedy="Add the key to the account, or correct OPERATOR_PRIVATE_KEY."
+        )
+    return key
+
+
+def _check_allowances(left: Sequence[tuple[str, int | None]], settings: Settings) -> None:
+    """Raises: OffchainVMError: a key has not the gas for all transactions that it may have in flight; or all together end soon."""
+    needed = settings.key_window * settings.resolve_gas_tgas * _TGAS_YOCTO
+    short = [f"{name} has {allowance / _NEAR:.4f} NEAR" for name, allowance in left if allowance is not None and allowance < needed]
+    if short:
+        raise OffchainVMError(
+            f"An allowance is used up, or nearly so: {', '.join(short)} left, and {settings.key_window} transactions in flight "
+            f"need {needed / _NEAR:.4f} NEAR (KEY_WINDOW × RESOLVE_GAS_TGAS).",
+            remedy=_ANOTHER_KEY,
+        )
+    limited = [allowance for _, allowance in left if allowance is not None]
+    a_day = _spent_a_day(settings.redis_url) if len(limited) == len(left) else 0.0
+    if a_day and sum(limited) / a_day < _FEW_DAYS:
+        raise OffchainVMError(
+            f"The allowances of all keys together last for {sum(limited) / a_day:.1f} days at the rate of today and yesterday "
+            f"({sum(limited) / _NEAR:.3f} NEAR left, {a_day / _NEAR:.4f} NEAR a day).",
+            remedy=_ANOTHER_KEY,
+        )
 
 
 def _permission(key: AccessKey, contract_id: str) -> str:
@@ -62,7 +90,7 @@ def _permission(key: AccessKey, contract_id: str) -> str:
             f"A key may call {key.receiver_id} ({', '.join(key.methods) or 'all methods'}) alone: not {RESOLVE_METHOD} of {contract_id}.",
             remedy=f"Add a key for {RESOLVE_METHOD} of {contract_id}.",
         )
-    allowance = "without limit" if key.allowance_yocto is None else f"{key.allowance_yocto / 10**24:.3f} NEAR left"
+    allowance = "without limit" if key.allowance_yocto is None else f"{key.allowance_yocto / _NEAR:.3f} NEAR left"
     return f"function-call key, allowance {allowance}"
 
 

@@ -35,7 +35,7 @@ def check_broker() -> str:
     settings = need("redis_url")
     url = load_only(["broker_url"]).broker_url
     if url in ("", settings.redis_url):
-        return "the Redis of REDIS_URL"
+        raise NotLookedAt("the Redis of REDIS_URL: see its row")
     if is_rabbitmq(url):
         raise NotLookedAt("RabbitMQ: its quorum queues are on disk; the rows of the queues say whether it answers")
     try:

@@ -22,7 +22,8 @@ from offchainvm.cli.checks.needs import NotLookedAt
 from offchainvm.errors import OffchainVMError, Unavailable
 from offchainvm.models import ExecutionResponse
 from offchainvm.near.rpc import ViewFailed
-from offchainvm.settings import setting_table
+from offchainvm.near.rpc_answers import AccessKey
+from offchainvm.settings import Settings, setting_table
 
 NEAR = 10**24
 
@@ -188,6 +189,34 @@ def test_a_balance_that_ends_soon_is_wrong(monkeypatch: pytest.MonkeyPatch, bala
         assert chain.check_balance() == told
 
 
+@pytest.mark.parametrize(
+    ("allowances", "spent", "told"),
+    [
+        ([NEAR // 10], 0, "ed25519:1; function-call key, allowance 0.100 NEAR left"),
+        ([None], 10 * NEAR, "ed25519:1; function-call key, allowance without limit"),
+        ([0], 0, "WRONG ed25519:1 has 0.0000 NEAR left|8 transactions in flight need 0.0240 NEAR|Add a key"),
+        ([NEAR, NEAR // 50], 0, "WRONG ed25519:2 has 0.0200 NEAR left|Add a key"),
+        ([NEAR, NEAR], 2 * NEAR, "WRONG last for 1.5 days|2.000 NEAR left, 1.3333 NEAR a day|Add a key"),
+        ([NEAR, None], 2 * NEAR, "allowance without limit"),
+    ],
+)
+def test_an_allowance_that_ends_soon_is_wrong(monkeypatch: pytest.MonkeyPatch, allowances: list[int | None], spent: int, told: str) -> None:
+    keys = {
+        f"ed25519:{number}": AccessKey(1, 1, full_access=False, allowance_yocto=allowance, receiver_id="vm.testnet")
+        for number, allowance in enumerate(allowances, 1)
+    }
+    settings = Settings.model_construct(operator_account_id="op.testnet", offchainvm_contract_id="vm.testnet")
+    rpc = SimpleNamespace(access_key=lambda _account, public_key: keys[public_key])
+    monkeypatch.setattr(chain, "rpc_with", lambda *_, **__: (rpc, settings))
+    monkeypatch.setattr(chain, "operator_keys", lambda _: [SimpleNamespace(public_key=key) for key in keys])
+    monkeypatch.setattr(chain, "connect", lambda _url: nullcontext())
+    monkeypatch.setattr(chain, "spent_lately", lambda _client: (spent, 1.5 * 86_400))
+    if told.startswith("WRONG "):
+        wrong(chain.check_access_keys, *told.removeprefix("WRONG ").split("|"))
+    else:
+        assert all(text in chain.check_access_keys() for text in told.split("; "))
+
+
 class FakeRedis(contextlib.nullcontext[None]):
     """A server by its configuration; an error instead of it is raised."""
 
@@ -234,7 +263,8 @@ def test_a_redis_that_forgets_is_wrong_as_store_and_as_broker(
 
 def test_a_broker_that_is_the_redis_of_the_jobs_is_not_asked_twice_and_rabbitmq_not_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(services, "connect", lambda _url: pytest.fail("asked"))
-    assert services.check_broker() == "the Redis of REDIS_URL"
+    with pytest.raises(NotLookedAt, match="the Redis of REDIS_URL: see its row"):
+        services.check_broker()
     monkeypatch.setenv("BROKER_URL", "amqp://user:s3cret@rabbit/vhost")
     with pytest.raises(NotLookedAt, match="RabbitMQ") as caught:
         services.check_broker()
