@@ -3,23 +3,21 @@
 #   docker run --env-file .env IMAGE execute -c 4
 #   docker run --env-file .env -v /var/run/docker.sock:/var/run/docker.sock IMAGE
 # Without one it is a worker of every queue whose needs are met.
-# BASE_IMAGE: any image with Python 3.10 to 3.13. No BuildKit features: it may not be there.
-# `make image` fetches the packages on the host first, for builds without a network.
+# BASE_IMAGE: any image with Python 3.12 or 3.13; with 3.10 or 3.11 a C compiler too, or `make image`. No BuildKit features:
+# it may not be there. `make image` fetches the packages on the host first, for builds without a network.
 ARG BASE_IMAGE=python:3.13-slim-trixie
 
 FROM ${BASE_IMAGE} AS packages
 COPY deploy/images/wheelhouse /wheelhouse
-COPY requirements.lock pyproject.toml README.md LICENSE celeryconfig.py /source/
+COPY deploy/images/requirements.lock pyproject.toml README.md LICENSE celeryconfig.py /source/
 COPY offchainvm /source/offchainvm
 RUN python3 -m venv /opt/offchainvm \
-    && if ls /wheelhouse/offchainvm-*.whl >/dev/null 2>&1; then true; else \
-        rm -f /wheelhouse/*.whl \
-        && /opt/offchainvm/bin/pip download --quiet --require-hashes -r /source/requirements.lock -d /wheelhouse \
-        && for source in /wheelhouse/*.tar.gz; do \
-            if [ -e "$source" ]; then /opt/offchainvm/bin/pip wheel --quiet --no-deps "$source" -w /wheelhouse || exit 1; fi; done \
-        && /opt/offchainvm/bin/pip wheel --quiet --no-deps /source -w /wheelhouse; \
-    fi \
-    && /opt/offchainvm/bin/pip install --quiet --no-index --find-links /wheelhouse 'offchainvm[dashboard,web]'
+    && pip() { /opt/offchainvm/bin/python -m pip --disable-pip-version-check --quiet --no-cache-dir "$@"; } \
+    && if ls /wheelhouse/offchainvm-*.whl >/dev/null 2>&1; then \
+        pip install --no-index --find-links /wheelhouse 'offchainvm[dashboard,web]'; \
+    else \
+        pip install --require-hashes -r /source/requirements.lock && pip install --no-deps /source; \
+    fi
 
 FROM ${BASE_IMAGE}
 RUN if command -v git >/dev/null; then true; else \

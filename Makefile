@@ -78,11 +78,13 @@ docs: $(STAMP) ## The pages that are written by programs
 	@$(RUN)/python docs/metrics_page.py
 
 # With Python 3.11: uv asks near-api-py's ed25519 for its metadata by building it, and it does not build from 3.12 on.
-lock: $(VENV)/.lock-tools ## requirements.lock anew, from pyproject.toml (needs a Python 3.11 or 3.10)
-	@UV_CUSTOM_COMPILE_COMMAND="make lock" $(VENV)/.lock-tools/bin/uv pip compile --quiet --universal --python-version 3.10 \
-		--python "$$(VERSIONS='3.11 3.10' deploy/setup/find-python)" --generate-hashes --no-annotate --no-emit-index-url --extra dev pyproject.toml \
-		--output-file requirements.lock
-	@! grep -n '://' requirements.lock
+LOCK = UV_CUSTOM_COMPILE_COMMAND="make lock" $(VENV)/.lock-tools/bin/uv pip compile --quiet --universal --python-version 3.10 \
+	--python "$$(VERSIONS='3.11 3.10' deploy/setup/find-python)" --generate-hashes --no-annotate --no-emit-index-url pyproject.toml
+
+lock: $(VENV)/.lock-tools ## requirements.lock anew, and the image's share of it, from pyproject.toml (needs a Python 3.11 or 3.10)
+	@$(LOCK) --extra dev --output-file requirements.lock
+	@$(LOCK) --extra dashboard --extra web --constraint requirements.lock --output-file deploy/images/requirements.lock
+	@! grep -n '://' requirements.lock deploy/images/requirements.lock
 
 $(VENV)/.lock-tools: | $(STAMP)
 	@$(RUN)/python -m venv $@

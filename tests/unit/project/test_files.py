@@ -23,8 +23,9 @@ def service(name: str) -> str:
 @pytest.mark.parametrize(
     ("name", "secrets"),
     [
-        ("resolve", ["operator_private_key"]),
-        *[(name, ["api_auth_token"]) for name in ("bridge", "compile", "execute", "monitor")],
+        ("resolve", ["operator_private_key, operator_private_keys"]),
+        ("compile", ["api_auth_token"]),
+        *[(name, ["api_auth_token, neardata_api_key"]) for name in ("bridge", "execute", "monitor")],
         *[(name, []) for name in ("redis", "flower", "prometheus", "grafana")],
         ("web", ["web_token"]),
     ],
@@ -43,20 +44,9 @@ def test_a_page_is_published_on_loopback_unless_told_otherwise(name: str) -> Non
     assert re.search(rf"ports: \[\"\$\{{{name.upper()}_ADDRESS:-127\.0\.0\.1:\d+}}:\d+\"\]", service(name))
 
 
-@pytest.mark.parametrize("name", ["bridge", "compile", "execute", "monitor"])
-def test_a_secret_left_in_the_env_file_is_blanked(name: str) -> None:
-    assert "&with-token" in service(name) or "*with-token" in service(name)
-    for secret in ("API_AUTH_TOKEN", "OPERATOR_PRIVATE_KEY", "OPERATOR_PRIVATE_KEYS"):
-        assert f'{secret}: ""' in service("bridge").partition("&with-token")[2]
-
-
 def test_the_docker_socket_is_in_the_compile_worker_alone() -> None:
     assert COMPOSE.count("docker.sock:") == 1
     assert "docker.sock" in service("compile")
-
-
-def test_the_token_is_blanked_in_the_resolve_worker() -> None:
-    assert 'API_AUTH_TOKEN: ""' in service("resolve")
 
 
 @pytest.mark.parametrize("name", WORKERS)
@@ -80,18 +70,59 @@ def test_the_image_needs_no_buildkit_and_no_root() -> None:
     assert re.search(r"^USER offchainvm$", dockerfile, re.MULTILINE)
 
 
-def test_the_lock_has_hashes_and_no_address() -> None:
-    lock = (ROOT / "requirements.lock").read_text()
+@pytest.mark.parametrize("name", ["requirements.lock", "deploy/images/requirements.lock"])
+def test_the_lock_has_hashes_and_no_address(name: str) -> None:
+    lock = (ROOT / name).read_text()
     assert "://" not in lock
     assert "@ " not in lock
     pinned = re.findall(r"^([a-z0-9-]+)==", lock, re.MULTILINE)
     assert len(re.findall(r"^[a-z0-9-]+==.*\\\n    --hash=sha256:", lock, re.MULTILINE)) == len(pinned)
 
 
+def asked_for(heading: str) -> set[str]:
+    """The packages of one list of pyproject.toml."""
+    listed = re.search(rf"^{heading} = \[(.*?)\]$", (ROOT / "pyproject.toml").read_text(), re.MULTILINE | re.DOTALL)
+    assert listed is not None
+    return {name.lower().replace("_", "-") for name in re.findall(r'"([A-Za-z0-9_-]+)', listed[1])} - {"offchainvm"}
+
+
+def pinned(lock: str) -> dict[str, str]:
+    """Each package of a lock with its versions, markers and hashes."""
+    entries = re.findall(r"^([a-z0-9-]+)(==.*\n(?:    --hash.*\n)+)", (ROOT / lock).read_text(), re.MULTILINE)
+    return {f"{name}{rest.splitlines()[0]}": rest for name, rest in entries}
+
+
+def names(lock: str) -> set[str]:
+    return {entry.partition("==")[0] for entry in pinned(lock)}
+
+
 def test_the_lock_has_every_package_that_pyproject_asks_for() -> None:
-    asked = re.findall(r'^    "([A-Za-z0-9_-]+)', (ROOT / "pyproject.toml").read_text().partition("[project.scripts]")[0], re.MULTILINE)
-    pinned = set(re.findall(r"^([a-z0-9-]+)==", (ROOT / "requirements.lock").read_text(), re.MULTILINE))
-    assert {name.lower().replace("_", "-") for name in asked} - {"framework", "programming", "offchainvm"} <= pinned
+    everything = {name for heading in ("dependencies", "dashboard", "web", "devnet", "dev") for name in asked_for(heading)}
+    assert everything <= names("requirements.lock")
+
+
+def test_the_lock_of_the_image_has_what_it_runs_and_no_tool_of_a_developer() -> None:
+    lock = names("deploy/images/requirements.lock")
+    assert asked_for("dependencies") | asked_for("dashboard") | asked_for("web") <= lock
+    assert lock & (asked_for("dev") | asked_for("devnet")) == set()
+
+
+def test_the_lock_of_the_image_names_the_versions_and_hashes_that_are_tested() -> None:
+    tested = pinned("requirements.lock")
+    image = pinned("deploy/images/requirements.lock")
+    assert {entry.partition(" ;")[0].rstrip(" \\") for entry in image} <= {entry.partition(" ;")[0].rstrip(" \\") for entry in tested}
+    hashes = {word for rest in tested.values() for word in re.findall(r"sha256:\w+", rest)}
+    assert {word for rest in image.values() for word in re.findall(r"sha256:\w+", rest)} <= hashes
+
+
+def test_every_way_to_the_image_installs_its_lock_by_hash() -> None:
+    for file in ("Dockerfile", "deploy/images/worker-image"):
+        assert re.search(r"--require-hashes -r \S*/requirements\.lock", (ROOT / file).read_text()), file
+    assert "COPY deploy/images/requirements.lock" in (ROOT / "Dockerfile").read_text()
+    assert "!deploy/images/requirements.lock" in (ROOT / ".dockerignore").read_text()
+    base = re.search(r"^ARG BASE_IMAGE=python:3\.(\d+)", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
+    assert base is not None
+    assert int(base[1]) >= 12, "below, a package is compiled, and the base has no compiler"
 
 
 def test_make_lists_its_targets() -> None:
