@@ -98,3 +98,44 @@ def test_this_interpreter_passes_the_probe(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["find-python", "make-venv"])
 def test_scripts_can_be_run(name: str) -> None:
     assert (FIND.parent / name).stat().st_mode & 0o111
+
+
+def as_unit(tmp_path: Path, user: int, *words: str, **environ: str) -> list[str]:
+    """What deploy/setup/offchainvm starts: a word a line, of systemd-run for root and of the program itself for its user."""
+    secrets, programs = tmp_path / "etc", tmp_path / "venv"
+    text = (ROOT / "deploy" / "setup" / "offchainvm").read_text()
+    command = fake(tmp_path, "command", text.replace("/etc/offchainvm", str(secrets)).replace("/opt/offchainvm/.venv/bin", str(programs)))
+    fake(tmp_path / "bin", "id", f"#!/bin/sh\necho {user}\n")
+    fake(tmp_path / "bin", "getent", "#!/bin/sh\nexit 2\n")
+    told = '#!/bin/sh\nfor word in "$@"; do echo "$word"; done\nenv | grep _FILE= || true\n'
+    fake(tmp_path / "bin", "systemd-run", told)
+    fake(programs, "offchainvm", told)
+    path = f"{tmp_path / 'bin'}:/usr/bin:/bin"
+    done = subprocess.run(
+        [command, *words], env={"PATH": path, **environ}, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
+    )
+    return [*done.stdout.splitlines(), *done.stderr.splitlines()]
+
+
+def test_a_command_of_root_becomes_a_unit_with_the_user_the_settings_and_the_secrets_that_are_there(tmp_path: Path) -> None:
+    (tmp_path / "etc").mkdir()
+    (tmp_path / "etc" / "api_auth_token").write_text("t0ken")
+    words = as_unit(tmp_path, 0, "jobs", "show", "a b")
+    assert words[-4:] == [str(tmp_path / "command"), "jobs", "show", "a b"]
+    assert {"--pipe", "--property=User=offchainvm", f"--property=EnvironmentFile={tmp_path}/etc/env"} <= set(words)
+    assert [word for word in words if "LoadCredential" in word] == [
+        f"--property=LoadCredential=api_auth_token:{tmp_path}/etc/api_auth_token"
+    ]
+    assert "t0ken" not in str(words)
+
+
+def test_within_its_unit_the_command_finds_each_secret_by_its_setting(tmp_path: Path) -> None:
+    (tmp_path / "credentials").mkdir()
+    (tmp_path / "credentials" / "operator_private_key").write_text("k")
+    words = as_unit(tmp_path, 10001, "doctor", "--json", CREDENTIALS_DIRECTORY=str(tmp_path / "credentials"))
+    assert words == ["doctor", "--json", f"OPERATOR_PRIVATE_KEY_FILE={tmp_path}/credentials/operator_private_key"]
+
+
+def test_a_command_of_somebody_else_is_refused(tmp_path: Path) -> None:
+    [told] = as_unit(tmp_path, 1000, "workers")
+    assert told.endswith("Run this as root.")
