@@ -1,4 +1,5 @@
-"""The worker in containers, by docker-compose.yml: fifty requests through three execute containers, one of which is killed; who looks on.
+"""The worker in containers, by docker-compose.yml and .env: fifty requests through three execute containers, one of which is killed; who
+looks on; the commands of docs/deploy.md; a build; and how all of it stops.
 
 The worker's image is made as a user makes it (`make image`), under a name of its own. Where no registry can be reached,
 its base is made of Debian packages: that is what this test's time is spent on, once a machine.
@@ -9,6 +10,7 @@ from __future__ import annotations
 import ipaddress
 import json
 import os
+import re
 import secrets
 import shutil
 import signal
@@ -26,10 +28,11 @@ import urllib3
 from docker.errors import APIError
 from docker.models.containers import Container
 from prometheus import Prometheus
-from world import SHA, TARGET, echo_module, until
+from world import LOCKFILE, MANIFEST, RUST_ECHO, SHA, TARGET, echo_module, until
 
 from offchainvm.compiler import engine
 from offchainvm.compiler.image import find_layers
+from offchainvm.compiler.local import publish_folder
 from offchainvm.compiler.source import source_key
 from offchainvm.devnet.chain import GENESIS_HEIGHT
 from offchainvm.devnet.client import DevnetClient, Limits
@@ -45,6 +48,8 @@ REPOSITORY = "https://github.com/tests/echo"
 SCALE = {"redis": 1, "bridge": 1, "compile": 1, "execute": 3, "resolve": 1, "monitor": 1, "web": 1, "flower": 1, "prometheus": 1}
 SCRAPED = sum(SCALE.values()) - 3
 """All but Redis, Flower and Prometheus itself."""
+FILES = ("docker-compose.yml", "deploy/compose/mirror.yml")
+EXECS = re.findall(r"^docker-compose exec (.*?)(?:  +#.*)?$", (ROOT / "docs" / "deploy.md").read_text(), re.MULTILINE)
 REQUESTS, ROUNDS = 50, 30_000_000
 ANSWER_SECONDS = 150
 """Longer than the contract waits: a fleet that is slow to start is told apart from an answer that is lost."""
@@ -113,7 +118,7 @@ def outside(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]
 
 
 class Compose:
-    """One project of docker-compose, by a name of its own."""
+    """One project of docker-compose, by a name of its own, and with all that differs in its `.env`."""
 
     def __init__(self, folder: Path, images: dict[str, str], outside: dict[str, Any]) -> None:
         settings = {
@@ -126,32 +131,35 @@ class Compose:
             "ENABLE_EVENT_MONITOR": "true",
             "START_BLOCK_HEIGHT": str(GENESIS_HEIGHT + 1),
             "POLL_TIMEOUT_SECONDS": "2",
+            **images,
+            "COMPOSE_PROFILES": "monitor,web,observe",
+            "EXECUTE_COUNT": str(SCALE["execute"]),
+            "DOCKER_GROUP": str(Path("/var/run/docker.sock").stat().st_gid),
         }
-        (folder / "env").write_text("".join(f"{name}={value}\n" for name, value in settings.items()))
         (folder / "key").write_text(outside["keys"].function_call_keys[0].secret_text)
         (folder / "api_token").write_text(outside["token"])
         (folder / "web_token").write_text(WEB_TOKEN)
         for secret in ("key", "api_token", "web_token"):
             (folder / secret).chmod(0o444)  # its folder is ours alone; the container's user is another
         self.addresses = {name: f"127.0.0.1:{free_port()}" for name in ("web", "flower", "prometheus")}
-        self._environment = {
-            **{name: os.environ[name] for name in ("PATH", "DOCKER_HOST") if name in os.environ},
-            **images,
-            "HOME": str(folder),
-            "ENV_FILE": str(folder / "env"),
+        self.mirror = folder / "mirror"
+        self.mirror.mkdir()
+        settings |= {
             "OPERATOR_KEY_FILE": str(folder / "key"),
             "API_TOKEN_FILE": str(folder / "api_token"),
             "WEB_TOKEN_FILE": str(folder / "web_token"),
+            "SOURCE_MIRROR_DIR": str(self.mirror),
             **{f"{name.upper()}_ADDRESS": address for name, address in self.addresses.items()},
-            "DOCKER_GROUP": str(Path("/var/run/docker.sock").stat().st_gid),
         }
+        (folder / ".env").write_text("".join(f"{name}={value}\n" for name, value in settings.items()))
+        self._environment = {name: os.environ[name] for name in ("PATH", "DOCKER_HOST") if name in os.environ} | {"HOME": str(folder)}
         self.project = f"offchainvm-test-{secrets.token_hex(4)}"
         self._folder = folder
-        self._more = with_our_prometheus(folder)
+        self._files = (*(str(ROOT / file) for file in FILES), str(with_our_prometheus(folder)))
 
     def __call__(self, *words: str) -> str:
-        files = ("-f", str(ROOT / "docker-compose.yml"), "-f", str(self._more), "--project-directory", str(self._folder))
-        command = ["docker-compose", "-p", self.project, *files, *words]
+        files = [word for file in self._files for word in ("-f", file)]
+        command = ["docker-compose", "-p", self.project, *files, "--project-directory", str(self._folder), *words]
         done = subprocess.run(command, env=self._environment, cwd=self._folder, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
@@ -173,10 +181,10 @@ def compose(tmp_path_factory: pytest.TempPathFactory, images: dict[str, str], ou
     """Everything is up but Grafana, which nobody can make without a registry."""
     project = Compose(tmp_path_factory.mktemp("compose"), images, outside)
     try:
-        project("--profile", "monitor", "--profile", "web", "--profile", "observe", "up", "-d", "--scale", "execute=3", *SCALE)
+        project("up", "-d", *SCALE)
         yield project
     finally:
-        project("down", "--volumes", "--timeout", "20")
+        project("down", "--volumes")
         assert project.containers() == []
 
 
@@ -263,6 +271,36 @@ def test_every_container_with_a_health_check_is_healthy(compose: Compose) -> Non
     unchecked = {"flower", "prometheus"}
     expected = {(name, "none" if name in unchecked else "healthy"): count for name, count in SCALE.items()}
     until(lambda: compose.states(health) == expected, "every container to be healthy")
+
+
+def test_a_job_is_built_from_within_the_compile_container(compose: Compose, outside: dict[str, Any], tmp_path: Path) -> None:
+    for name, text in {"Cargo.toml": MANIFEST, "Cargo.lock": LOCKFILE, "src/lib.rs": RUST_ECHO.replace("ROUNDS", "0")}.items():
+        file = tmp_path / "tree" / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+    commit = publish_folder(tmp_path / "tree", compose.mirror, owner="tests", name="built")
+    client = DevnetClient(outside["url"], outside["keys"])
+    request = client.request_execution("https://github.com/tests/built", commit, TARGET, "built here", Limits())
+    result = client.result(request.request_id, timeout_seconds=ANSWER_SECONDS)
+    client.close()
+    assert result.value == "built here", compose("logs", "--tail", "30", "compile")
+
+
+@pytest.mark.parametrize("words", EXECS)
+def test_what_the_page_says_to_run_in_a_container_runs_there_and_finds_nothing_wrong(compose: Compose, words: str) -> None:
+    newest = json.loads(compose("exec", "-T", "bridge", "offchainvm", "jobs", "list", "--json"))[0]["data_id"]
+    assert compose("exec", "-T", *words.replace("ID", newest).split())
+
+
+def test_the_page_shows_doctor_for_every_role(images: dict[str, str]) -> None:
+    roles = ("bridge", "compile", "execute", "resolve")
+    assert {f"{role} offchainvm doctor --role {role}" for role in roles} <= set(EXECS)
+
+
+def test_asked_to_stop_every_container_ends_by_itself_within_its_grace_period(compose: Compose) -> None:
+    compose("stop")
+    killed = {one.name for one in compose.containers() if one.attrs["State"]["ExitCode"] == 128 + signal.SIGKILL}
+    assert killed == set()
 
 
 def test_the_image_takes_a_role_a_command_or_a_program_and_says_what_it_does_not_know(images: dict[str, str]) -> None:

@@ -54,6 +54,15 @@ def test_prometheus_takes_the_configuration() -> None:
     promtool("check", "config", str(DEPLOY / "prometheus" / "prometheus.yml"))
 
 
+def test_prometheus_takes_what_the_page_says_of_hosts_and_of_an_alertmanager(tmp_path: Path) -> None:
+    [hosts, alertmanager] = re.findall(r"```yaml\n(.*?)```", (DEPLOY.parent / "docs" / "observe.md").read_text(), re.DOTALL)
+    shutil.copy(RULES, tmp_path)
+    file = tmp_path / "prometheus.yml"
+    file.write_text((DEPLOY / "prometheus" / "prometheus.yml").read_text() + hosts + alertmanager)
+    promtool("check", "config", str(file))
+    assert re.search("job_name: offchainvm.*-hosts", hosts)
+
+
 def test_prometheus_can_read_every_expression_of_the_dashboard(tmp_path: Path) -> None:
     rules = [{"record": f"panel:{number}", "expr": expression} for number, expression in enumerate(EXPRESSIONS)]
     file = tmp_path / "dashboard.yml"

@@ -12,14 +12,17 @@ from offchainvm.settings import Role, load, setting_table
 
 ROOT = Path(__file__).parents[3]
 EXAMPLE = ROOT / ".env.example"
+COMPOSE = ROOT / "docker-compose.yml"
 LINE = re.compile(r"^(#?)([A-Z][A-Z0-9_]*)=(.*)$", re.MULTILINE)
+FOR_COMPOSE = "# ---- docker-compose alone"
 
 # Why these differ from the default is said in the file itself.
 OTHER_THAN_DEFAULT = {"DOCKER_IMAGE"}
 
 
 def example() -> list[tuple[bool, str, str]]:
-    return [(mark == "", name, value) for mark, name, value in LINE.findall(EXAMPLE.read_text())]
+    settings, _, _ = EXAMPLE.read_text().partition(FOR_COMPOSE)
+    return [(mark == "", name, value) for mark, name, value in LINE.findall(settings)]
 
 
 def test_the_example_names_every_setting_once_and_no_other() -> None:
@@ -35,6 +38,15 @@ def test_the_example_sets_what_is_required_and_shows_the_other_defaults() -> Non
         assert active == rows[name].required, name
         if not active:
             assert value == rows[name].default, name
+
+
+def test_what_the_example_shows_for_docker_compose_alone_is_what_that_reads() -> None:
+    shown = {name: (mark, value) for mark, name, value in LINE.findall(EXAMPLE.read_text().partition(FOR_COMPOSE)[2])}
+    read = dict(re.findall(r"\$\{([A-Z_]+):-([^}]*)\}", COMPOSE.read_text()))
+    assert set(shown) <= {*read, "COMPOSE_PROFILES"}
+    assert {mark for mark, _ in shown.values()} == {"#"}
+    counts = {name: value for name, value in read.items() if name.endswith("_COUNT")}
+    assert {name: value for name, (_, value) in shown.items() if name in counts} == counts
 
 
 def test_the_example_has_no_comment_behind_a_value_and_no_quotes() -> None:
