@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 
 from offchainvm.bridge.link import Link, turns
+from offchainvm.near.climb import Climb
 
 _EVERY_SECONDS = 2.0
 _STALE_SECONDS = 12.0
@@ -19,6 +20,7 @@ class Head:
     def __init__(self, fetch: Callable[[], int]) -> None:
         self._fetch = fetch
         self._height, self._at = 0, float("-inf")
+        self._climb = Climb()
         self._link = Link("NEAR RPC")
 
     def height(self) -> int | None:
@@ -29,7 +31,7 @@ class Head:
         turns(stop, self._link, self.look)
 
     def look(self) -> float:
-        """Ask once; never steps back, since nodes behind one address may differ."""
+        """Ask once."""
         began = time.monotonic()
-        self._height, self._at = max(self._height, self._fetch()), began
+        self._height, self._at = self._climb.judge(self._fetch()), began
         return _EVERY_SECONDS

@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from offchainvm.logs import get_logger
+from offchainvm.near.climb import Climb
 from offchainvm.near.rpc_answers import (
     AccessKey,
     InvalidTransaction,
@@ -57,11 +58,14 @@ __all__ = [
 
 log = get_logger()
 
+_OTHER_NETWORK_SECONDS = 600.0
+
 
 class Rpc:
     """A client of one or more RPC endpoints; safe to share between threads.
 
-    It stays with one endpoint until that is unavailable, then takes the next one that did not fail lately.
+    It stays with one endpoint until that is unavailable, then takes the next one that did not fail lately. Once one has told
+    its chain's id, others are used only when theirs is the same.
 
     Args:
         urls: endpoints in order of preference; they may hold API keys, so only their host is ever logged.
@@ -84,6 +88,7 @@ class Rpc:
         self._endpoints = [Endpoint(url, pool, rest_seconds=rest_seconds) for url in urls]
         self._active = self._endpoints[0]
         self._lock = threading.Lock()
+        self._network = _Network()
 
     @property
     def endpoint(self) -> str:
@@ -171,7 +176,10 @@ class Rpc:
 
     def status(self) -> dict[str, Any]:
         """``chain_id``, ``protocol_version``, ``sync_info`` and more of the node in use."""
-        return self.call("status", [])
+        endpoint, answer = self._answer("status", [], optional=False)
+        self._network.id = self._network.id or str(answer["chain_id"])
+        endpoint.chain_id = str(answer["chain_id"])
+        return answer
 
     def chain_id(self) -> str:
         return str(self.status()["chain_id"])
@@ -185,19 +193,33 @@ class Rpc:
         Raises:
             RpcRefused: see the tree; RpcUnavailable: no endpoint made a statement, the error of the last one.
         """
-        body = json.dumps({"jsonrpc": "2.0", "id": "offchainvm", "method": method, "params": parameters}).encode()
+        return self._answer(method, parameters, optional=optional)[1]
+
+    def _answer(self, method: str, parameters: Mapping[str, Any] | Sequence[Any], *, optional: bool) -> tuple[Endpoint, dict[str, Any]]:
+        """The answer of the first endpoint that makes a statement, which is the one in use from then on unless ``optional``."""
+        body = _request(method, parameters)
         *others, last = self._order()
         for endpoint in others:
-            answer = _answer_or_unavailable(endpoint, method, body, optional=optional)
-            if not isinstance(answer, RpcUnavailable):
-                return answer if optional else self._stay_with(endpoint, answer)
-            log.warning("RPC endpoint unavailable", action="rpc_fail_over", endpoint=endpoint.name, method=method, error=answer.sentence)
-        answer = last.ask(method, body, optional=optional)
-        return answer if optional else self._stay_with(last, answer)
+            try:
+                return self._ask(endpoint, method, body, optional=optional)
+            except RpcTimeout:
+                raise
+            except RpcUnavailable as error:
+                log.warning("RPC endpoint unavailable", action="rpc_fail_over", endpoint=endpoint.name, method=method, error=error.sentence)
+        return self._ask(last, method, body, optional=optional)
+
+    def _ask(self, endpoint: Endpoint, method: str, body: bytes, *, optional: bool) -> tuple[Endpoint, dict[str, Any]]:
+        if self._network.id and endpoint.chain_id != self._network.id:
+            self._network.admit(endpoint)
+        answer = endpoint.ask(method, body, optional=optional)
+        if not optional:
+            self._stay_with(endpoint)
+        return endpoint, answer
 
     def _only(self, endpoint: Endpoint) -> Rpc:
         only = object.__new__(Rpc)
         only._endpoints, only._active, only._lock = [endpoint], endpoint, threading.Lock()
+        only._network = self._network
         return only
 
     def _query(self, asked: Mapping[str, Any]) -> dict[str, Any]:
@@ -214,22 +236,44 @@ class Rpc:
         now = time.monotonic()
         return sorted(turned, key=lambda endpoint: max(0.0, endpoint.resting_until - now))
 
-    def _stay_with(self, endpoint: Endpoint, answer: dict[str, Any]) -> dict[str, Any]:
+    def _stay_with(self, endpoint: Endpoint) -> None:
         with self._lock:
             changed, self._active = endpoint is not self._active, endpoint
         if changed:
             log.info("RPC endpoint changed", action="rpc_endpoint_changed", endpoint=endpoint.name)
-        return answer
 
 
-def _answer_or_unavailable(endpoint: Endpoint, method: str, body: bytes, *, optional: bool) -> dict[str, Any] | RpcUnavailable:
-    """An error that says nothing about the chain comes back as a value: there is another endpoint to ask."""
-    try:
-        return endpoint.ask(method, body, optional=optional)
-    except RpcTimeout:
-        raise
-    except RpcUnavailable as error:
-        return error
+class _Network:
+    """The chain that a client speaks with, and those made from it: the one of the endpoint that first told its id."""
+
+    def __init__(self) -> None:
+        self.id = ""
+
+    def admit(self, endpoint: Endpoint) -> None:
+        """Ask an endpoint for its chain's id, before it is asked for anything else.
+
+        Raises:
+            RpcUnavailable: it serves another chain, or does not answer.
+        """
+        try:
+            found = str(endpoint.ask("status", _request("status", []))["chain_id"])
+        except RpcRefused:
+            found = self.id  # it keeps that to itself
+        if found != self.id:
+            endpoint.rest(_OTHER_NETWORK_SECONDS)
+            log.error(
+                "An RPC endpoint serves another network than the others and is not used. Correct NEAR_RPC_URL.",
+                action="rpc_other_network",
+                endpoint=endpoint.name,
+                network=found,
+                others=self.id,
+            )
+            raise RpcUnavailable(endpoint.name, f"it serves the network {found}, the others of NEAR_RPC_URL serve {self.id}")
+        endpoint.chain_id = found
+
+
+def _request(method: str, parameters: Mapping[str, Any] | Sequence[Any]) -> bytes:
+    return json.dumps({"jsonrpc": "2.0", "id": "offchainvm", "method": method, "params": parameters}).encode()
 
 
 @dataclass
@@ -250,6 +294,7 @@ class RecentBlock:
         self._refresh_seconds, self._stale_seconds = refresh_seconds, stale_seconds
         self._lock = threading.Lock()
         self._cached: _Cached | None = None
+        self._climb = Climb()
 
     def get(self) -> BlockRef:
         """A final block of the last few seconds.
@@ -271,8 +316,8 @@ class RecentBlock:
                 raise
             # `until` stays: the next caller asks again.
             return old
-        # Two nodes behind one address may differ: never step back.
-        return _Cached(block if old is None or block.height >= old.block.height else old.block, now + self._refresh_seconds)
+        believed = self._climb.judge(block.height)
+        return _Cached(block if old is None or block.height == believed else old.block, now + self._refresh_seconds)
 
 
 def _base64(data: bytes) -> str:

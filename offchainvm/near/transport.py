@@ -102,7 +102,13 @@ class Endpoint:
         self._url, self._pool, self._rest_seconds = url, pool, rest_seconds
         self.name = f"{host_of(url)}#{next(_numbers)}"
         self.resting_until = -math.inf
+        self.chain_id = ""
+        """As it told; empty: it was not asked."""
         self._gate = Gate()
+
+    def rest(self, seconds: float) -> None:
+        """Pass it over for so long, where there is another."""
+        self.resting_until = time.monotonic() + seconds
 
     def ask(self, method: str, body: bytes, *, optional: bool = False) -> dict[str, Any]:
         """The ``result`` of one JSON-RPC call; where it is ``optional``, a failure says nothing of other calls.
@@ -125,7 +131,7 @@ class Endpoint:
             outcome = "unavailable"
             if not optional:
                 wished = error.retry_after_seconds
-                self.resting_until = time.monotonic() + (self._rest_seconds if wished is None else wished)
+                self.rest(self._rest_seconds if wished is None else wished)
             raise
         finally:
             metrics.RPC_SECONDS.observe(time.monotonic() - began, method=method, outcome=outcome)

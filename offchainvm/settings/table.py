@@ -43,7 +43,7 @@ class Settings(BaseModel):
     api_base_url: Url = setting("", "Base URL of the Coordinator.", roles=(B, M, C, E), required=True)
     api_auth_token: SecretStr = setting(SecretStr(""), "Bearer token of the Coordinator.", roles=(B, M, C, E), required=True)
     near_rpc_url: Urls = setting(
-        (), "NEAR RPC endpoints, comma-separated, tried in order.", roles=(B, E, R), required=True, may_hold_secret=True
+        (), "NEAR RPC endpoints of one network, comma-separated, tried in order.", roles=(B, E, R), required=True, may_hold_secret=True
     )
     offchainvm_contract_id: Account = setting("", "Account of the OffchainVM contract.", roles=(B, M, E, R), required=True)
     operator_account_id: Account = setting("", "Account that the contract knows as its operator.", roles=(B, R), required=True)

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from offchainvm.near import rpc as rpc_module
 from offchainvm.near.rpc import (
     AccessKey,
     InvalidTransaction,
@@ -184,6 +185,23 @@ def test_unreachable_host_is_told_without_the_path_that_may_hold_a_key() -> None
     assert "hidden" not in f"{caught.value} {caught.value.__cause__}"
 
 
+def test_an_endpoint_of_another_network_is_named_and_never_used(start_server: Any, reply: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[str] = []
+    monkeypatch.setattr(rpc_module.log, "error", lambda sentence, **_: told.append(sentence))
+    first, stranger, third = start_server(), start_server(), start_server()
+    first.will(reply({"jsonrpc": "2.0", "result": {"chain_id": "testnet"}}), reply(b"", status=503))
+    stranger.will_result({"chain_id": "mainnet"})
+    third.will_result({"chain_id": "testnet"}, {"header": {"height": 88, "hash": HASH}})
+    rpc = client(first, stranger, third)
+    assert rpc.chain_id() == "testnet"
+    assert rpc.final_block() == BlockRef(88, HASH)
+    assert [seen.json["method"] for seen in stranger.seen] == ["status"]
+    assert told == ["An RPC endpoint serves another network than the others and is not used. Correct NEAR_RPC_URL."]
+    third.will(reply(b"", status=503))
+    with pytest.raises(RpcUnavailable, match=r"serves the network mainnet, the others of NEAR_RPC_URL serve testnet"):
+        rpc.final_block()
+
+
 def test_pinned_client_asks_one_node_only(start_server: Any, reply: Any) -> None:
     first, second = start_server(), start_server()
     first.will(reply(b"", status=502))
@@ -316,6 +334,22 @@ def test_recent_block_never_steps_back_and_serves_on_while_the_chain_is_away(ser
     recent = RecentBlock(client(server).final_block, refresh_seconds=0, stale_seconds=600)
     assert [recent.get().height for _ in range(4)] == [5, 5, 5, 5]
     assert len(server.seen) >= 3
+
+
+@pytest.mark.parametrize(
+    ("told", "believed"),
+    [
+        ([1000, 9_000_000, 1001], [1000, 1000, 1001]),
+        ([1000, 9_000_000, 9_000_001], [1000, 1000, 9_000_001]),
+        ([9_000_000, 1000, 1001, 1002], [9_000_000, 9_000_000, 1001, 1002]),
+        ([1000, 1060, 1020, 1061], [1000, 1060, 1060, 1061]),
+    ],
+    ids=["one wrong height", "two that agree", "a wrong beginning", "a node that lags"],
+)
+def test_one_height_out_of_reach_does_not_decide(told: list[int], believed: list[int]) -> None:
+    heights = iter(told)
+    recent = RecentBlock(lambda: BlockRef(next(heights), HASH), refresh_seconds=0)
+    assert [recent.get().height for _ in told] == believed
 
 
 def test_client_without_an_endpoint_is_refused() -> None:
