@@ -30,7 +30,7 @@ from offchainvm.jobs.connection import connect
 from offchainvm.jobs.server import reaching_redis
 from offchainvm.journal import show_size
 from offchainvm.resolve_child import METRICS_SOCKET, ResolveChild
-from offchainvm.settings import Role, Settings, load
+from offchainvm.settings import Role, Settings, environment_of, load
 
 log = logs.get_logger()
 
@@ -160,7 +160,10 @@ def _start_resolve_child() -> None:
     except SettingsError:
         log.debug("No operator key here: another worker resolves.", action="skip_resolve_child")
         return
-    _child = ResolveChild(metrics_socket=metrics.pool.descriptor())
+    # Its name is ours: so its liveness file can be found.
+    given = {**environment_of([Role.RESOLVE]), "WORKER_ID": settings.node_name}
+    _child = ResolveChild(settings=given, metrics_socket=metrics.pool.descriptor())
+    health.watch_process("resolve worker", health.Process(f"{Role.RESOLVE.value}@{settings.node_name}"))
     show_size(settings.state_dir / "journal", Role.RESOLVE.value)
 
 

@@ -23,6 +23,14 @@ if sys.platform == "linux":
 os.execv(sys.argv[3], sys.argv[3:])
 """
 
+_BARE = ("PATH", "HOME", "USER", "LANG", "TMPDIR", "TZ")
+_BARE_PREFIXES = ("LC_", "LD_", "MALLOC_", "PYTHON")
+
+
+def bare_environment() -> dict[str, str]:
+    """What a program needs of this process's environment to run at all: neither settings nor secrets are among it."""
+    return {name: value for name, value in os.environ.items() if name in _BARE or name.startswith(_BARE_PREFIXES)}
+
 
 def bound_command(command: list[str], *, signal_number: int = signal.SIGKILL) -> list[str]:
     """``command`` (its first part an absolute path), wrapped so that it gets ``signal_number`` when this process dies.

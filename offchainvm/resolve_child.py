@@ -16,16 +16,18 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from offchainvm import logs
-from offchainvm.processes import StopSignal, bound_command, forget_environment_variable
+from offchainvm.processes import StopSignal, bare_environment, bound_command, forget_environment_variable
 
 log = logs.get_logger()
 
 METRICS_SOCKET = "OFFCHAINVM_METRICS_SOCKET"
 KEY_VARIABLES = ("OPERATOR_PRIVATE_KEY", "OPERATOR_PRIVATE_KEYS")
 WORKER_COMMAND = [sys.executable, "-m", "celery", "-A", "offchainvm", "worker", "-Q", "resolve", "-P", "solo"]
+_PASSED_ON = ("OFFCHAINVM_LIVE_DIR", "GIT_SSL_CAINFO", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
+"""Where its liveness file goes, and whom this host trusts (``authorities``)."""
 STOP_SECONDS = 20.0
 LONGEST_PAUSE_SECONDS = 30.0
 
@@ -33,12 +35,15 @@ LONGEST_PAUSE_SECONDS = 30.0
 class ResolveChild:
     """The keeper, seen from the execute worker: started once, stopped with it.
 
-    ``metrics_socket``: the descriptor over which it hands over what it counts (``metrics.pool``).
+    Args:
+        settings: all that it gets of this process's environment, besides what every program needs.
+        metrics_socket: the descriptor over which it hands over what it counts (``metrics.pool``).
     """
 
-    def __init__(self, *, metrics_socket: int) -> None:
+    def __init__(self, *, settings: Mapping[str, str], metrics_socket: int) -> None:
         keeper = [sys.executable, "-m", "offchainvm.resolve_child"]
-        environment = {**os.environ, "METRICS_PORT": "0", METRICS_SOCKET: str(metrics_socket)}
+        passed = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
+        environment = {**bare_environment(), **passed, **settings, "METRICS_PORT": "0", METRICS_SOCKET: str(metrics_socket)}
         self._process = subprocess.Popen(bound_command(keeper, signal_number=signal.SIGTERM), env=environment, pass_fds=(metrics_socket,))
         for name in KEY_VARIABLES:
             forget_environment_variable(name)

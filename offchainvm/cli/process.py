@@ -12,13 +12,11 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from offchainvm.errors import Unavailable
-from offchainvm.processes import bound_command, stat_fields
+from offchainvm.processes import bare_environment, bound_command, stat_fields
 
 TAIL_BYTES = 2000
 _PAUSE_SECONDS = 0.02
 
-# What a program needs to run at all. Neither the caller's settings nor its secrets are among it.
-_PASSED_ON = ("PATH", "HOME", "USER", "LANG", "LC_ALL", "TMPDIR", "TZ", "LD_LIBRARY_PATH", "PYTHONDONTWRITEBYTECODE")
 # A host behind a proxy or with its own certificate authority: the fetch phases of a build need these, loopback does not.
 _NETWORK = (
     "HTTP_PROXY",
@@ -35,9 +33,8 @@ _DOCKER = ("DOCKER_HOST", "DOCKER_TLS_VERIFY", "DOCKER_CERT_PATH", "DOCKER_CONFI
 
 def clean_environment(given: Mapping[str, str], *, builds: bool = False) -> dict[str, str]:
     """``given`` and what a program needs to run; with ``builds`` also how this host reaches the network and Docker."""
-    names = _PASSED_ON + (_NETWORK + _DOCKER if builds else ())
-    passed = {name: os.environ[name] for name in names if name in os.environ}
-    return {**passed, "NO_PROXY": "127.0.0.1,localhost", "PYTHONUNBUFFERED": "1", "OFFCHAINVM_ENV_FILE": "", **given}
+    passed = {name: os.environ[name] for name in (_NETWORK + _DOCKER if builds else ()) if name in os.environ}
+    return {**bare_environment(), **passed, "NO_PROXY": "127.0.0.1,localhost", "PYTHONUNBUFFERED": "1", "OFFCHAINVM_ENV_FILE": "", **given}
 
 
 class ManagedProcess:

@@ -51,6 +51,14 @@ def load_only(names: Iterable[str], *, environ: Mapping[str, str] | None = None,
     return _settings(rows, _layers(environ, env_file), {}, complete=False)
 
 
+def environment_of(roles: Iterable[Role]) -> dict[str, str]:
+    """The variables of this process's environment that ``roles`` read, for a child that serves them; others stay out of its reach."""
+    wanted = frozenset(roles)
+    rows = [row for row in setting_table() if wanted.intersection(row.roles)]
+    names = {_ENV_FILE, *(row.name for row in rows), *(f"{row.name}_FILE" for row in rows if row.secret)}
+    return {name: value for name, value in os.environ.items() if name in names}
+
+
 def _layers(environ: Mapping[str, str] | None, env_file: Path | None) -> tuple[Mapping[str, str], ...]:
     if environ is None:
         return os.environ, _own_file()

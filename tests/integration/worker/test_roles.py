@@ -62,6 +62,7 @@ def test_an_execute_worker_hands_the_key_to_a_resolve_worker_and_forgets_it(star
     assert worker.process.pid not in holders
     assert all(b"offchainvm.resolve_child" in command or b"-Q resolve" in command for command in commands), commands
     assert any(b"-Q resolve" in command for command in commands)
+    assert not any(COORDINATOR["API_AUTH_TOKEN"].encode() in worker.processes()[pid] for pid in holders)
     assert KEY not in worker.log
     worker.process.kill()  # kill -9: nobody is left who could stop them
     wait_until(lambda: not any(KEY.encode() in environment for environment in worker.processes().values()), "the key's holders to end")
@@ -82,6 +83,8 @@ def test_what_the_resolve_worker_beside_it_counts_an_execute_worker_shows(
     asked = 'offchainvm_rpc_call_seconds_count{method="EXPERIMENTAL_protocol_config",outcome="unavailable"} 1.0'
     wait_until(lambda: asked in shown(), "what the resolve worker asked of the chain, which is away")
     assert 'offchainvm_journal_bytes{role="resolve"}' in shown()
+    live = urllib3.request("GET", f"http://127.0.0.1:{port}/health/live").json()
+    assert {check["name"]: check["ok"] for check in live["checks"]} == {"execute@worker-1": True, "resolve worker": True}
     assert "No health server" not in worker.log
 
 

@@ -11,7 +11,7 @@ import pytest
 from offchainvm import health, notify
 from offchainvm.errors import Unavailable
 from offchainvm.health.__main__ import main
-from offchainvm.health.files import liveness_file
+from offchainvm.health.files import liveness_file, touch_file
 from offchainvm.health.server import serve
 from offchainvm.readiness import Readiness
 
@@ -105,6 +105,21 @@ def test_the_file_of_a_killed_process_is_not_judged() -> None:
     assert main() == 1
     health.touch("new")
     assert main() == 0
+
+
+def test_a_process_beside_this_one_that_hangs_makes_it_not_live(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(health, "_beside", {})
+    health.watch_process("resolve worker", health.Process("resolve@one"))
+    assert health.is_live()  # it has not begun yet
+    touch_file("resolve@one")
+    assert health.is_live()
+    old = time.time() - health.STALE_SECONDS - 5
+    os.utime(liveness_file("resolve@one"), (old, old))
+    (check,) = health.live()
+    assert (check.name, check.ok) == ("resolve worker", False)
+    assert "resolve@one hangs" in check.detail
+    liveness_file("resolve@one").write_text(f"{os.getpid()} 1")  # it ended: its keeper starts it again
+    assert health.is_live()
 
 
 def test_no_port_means_no_server() -> None:
