@@ -64,7 +64,7 @@ def _do(job: dict[str, Any], descriptors: list[int], report: Report, warm: Warm)
             _components().prepare(job["kind"])
         elif job["kind"] == "compile":
             warm.backend.prepare_compiler()
-        limit_resources(data_bytes=job["data_bytes"] + _SLACK_BYTES, cpu_seconds=math.ceil(job["wall_seconds"]) + 2)
+        limit_resources(data_bytes=job["data_bytes"] + _SLACK_BYTES, cpu_seconds=math.ceil(job["kill_after_seconds"]) + 2)
         channel = socket.socket(fileno=descriptors[0])
         channel.sendall(_frame(channel, job, descriptors, report, warm))
         os._exit(0)

@@ -107,7 +107,7 @@ class ZygoteProcess:
         cancellation = cancellation or Cancellation()
         self._settle()
         started = time.monotonic()
-        self._answer_due = deadline = started + job["wall_seconds"] + _ANSWER_SECONDS
+        self._answer_due = deadline = started + job["kill_after_seconds"] + _ANSWER_SECONDS
         ours, theirs = socket.socketpair()
         with ours:
             with theirs:

@@ -26,6 +26,7 @@ from offchainvm.errors import ExecutionError, Status
 from offchainvm.logs import get_logger
 
 log = get_logger()
+KILL_GRACE_SECONDS = 0.2
 _NATIVE_BYTES_MAX = 512 * MIB
 
 
@@ -41,6 +42,7 @@ class Supervisor(Executor):
         engine: the engine's name, ``wasmtime`` or ``wasmer``; see ``find_engine``.
         wasmer_python: a Python 3.10 that has wasmer; by default this interpreter.
         components: whether components are run; wasmer runs none.
+        kill_grace_seconds: after the time limit, by which a guest ends by itself and with its exact count, until it is killed.
 
     Raises:
         SettingsError: an engine or a metering that cannot be used here.
@@ -56,7 +58,9 @@ class Supervisor(Executor):
         engine: str = WASMTIME,
         wasmer_python: Path | None = None,
         components: bool = True,
+        kill_grace_seconds: float = KILL_GRACE_SECONDS,
     ) -> None:
+        self._kill_grace_seconds = kill_grace_seconds
         self._components = components
         self._engine = find_engine(engine, metering=metering, wasmer_python=wasmer_python)
         self._compiled = Compiled(NativeCache(cache_folder.expanduser(), max_bytes=cache_max_bytes))
@@ -148,7 +152,7 @@ class Supervisor(Executor):
         job = {
             "kind": "compile",
             "component": is_component(untrusted_wasm),
-            "wall_seconds": self._compile_limits.wall_seconds,
+            "kill_after_seconds": self._compile_limits.wall_seconds,
             "data_bytes": self._compile_limits.data_bytes,
             "module_bytes": len(untrusted_wasm),
         }
@@ -170,7 +174,7 @@ class Supervisor(Executor):
         job = {
             "kind": "run",
             "component": module.component,
-            "wall_seconds": limits.wall_seconds,
+            "kill_after_seconds": limits.wall_seconds + self._kill_grace_seconds,
             "data_bytes": limits.memory_bytes + 3 * len(request.input) + 3 * (limits.output_bytes + limits.stderr_bytes),
             "input_bytes": len(request.input),
         }

@@ -29,8 +29,6 @@ from offchainvm.engine.meter import NATIVE_STACK_BYTES
 from offchainvm.engine.protocol import CONTROL_BYTES_MAX
 from offchainvm.processes import die_with_parent
 
-KILL_GRACE_SECONDS = 0.2
-"""After the limit by which a guest should have noticed, until its group is killed."""
 DESCRIPTORS_MAX = 4
 _PROGRESS = struct.Struct("=QQ")
 
@@ -120,7 +118,7 @@ class Zygote:
         # A child that died while it stood by is found out below, by its exit status.
         with contextlib.suppress(OSError):
             socket.send_fds(child.channel, [json.dumps({**job, "started": started}).encode()], descriptors)
-        killed = self._wait(child, descriptors[0], started + job["wall_seconds"] + KILL_GRACE_SECONDS)
+        killed = self._wait(child, descriptors[0], started + job["kill_after_seconds"])
         for descriptor in descriptors:
             os.close(descriptor)
         exit_code, cpu_ms = child.reap()

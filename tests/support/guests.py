@@ -11,6 +11,8 @@ from workers import wait_until
 
 from offchainvm.engine.supervisor import Supervisor
 
+KILL_GRACE_SECONDS = 2.0
+"""On a busy machine a child may be without a processor for longer than it is given in production."""
 _WORK_SECONDS = 0.1
 """Of the processor: more than a child needs to begin, and many slices of instructions."""
 

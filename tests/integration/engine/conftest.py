@@ -14,7 +14,7 @@ from typing import Any
 import psutil
 import pytest
 import wasmtime
-from guests import child_standing_by
+from guests import KILL_GRACE_SECONDS, child_standing_by
 
 from offchainvm.engine.base import ExecutionRequest, ExecutionResult, Limits
 from offchainvm.engine.limits import MIB, CompileLimits
@@ -59,7 +59,10 @@ def make_supervisor(request: pytest.FixtureRequest) -> Iterator[Callable[..., Su
         def make(name: str, folder: Path, **more: Any) -> Supervisor:
             engine, metering = ENGINES[name]
             python = request.getfixturevalue("wasmer_python") if engine == "wasmer" else None
-            made = Supervisor(cache_folder=folder, cache_max_bytes=64 * MIB, metering=metering, engine=engine, wasmer_python=python, **more)
+            made = Supervisor(
+                cache_folder=folder, cache_max_bytes=64 * MIB, metering=metering, engine=engine, wasmer_python=python,
+                kill_grace_seconds=KILL_GRACE_SECONDS, **more,
+            )  # fmt: skip
             return stack.enter_context(made)
 
         yield make

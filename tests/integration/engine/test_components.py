@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import wasmtime
+from guests import KILL_GRACE_SECONDS
 
 from offchainvm.engine.base import ExecutionRequest, ExecutionResult, Limits
 from offchainvm.engine.limits import MIB, TABLE_ELEMENTS_MAX
@@ -46,7 +47,7 @@ def command(body: str, *, before: str = "", imports: str = "", more: str = "") -
 def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., ExecutionResult]]:
     folder = tmp_path_factory.mktemp("components")
     path = folder / "component.wasm"
-    with Supervisor(cache_folder=folder / "native", cache_max_bytes=64 * MIB) as supervisor:
+    with Supervisor(cache_folder=folder / "native", cache_max_bytes=64 * MIB, kill_grace_seconds=KILL_GRACE_SECONDS) as supervisor:
 
         def call(wasm: bytes, input: bytes = b"", **limited: Any) -> ExecutionResult:
             path.write_bytes(wasm)

@@ -16,7 +16,7 @@ from offchainvm.engine import process
 from offchainvm.engine.identity import find_engine
 from offchainvm.engine.process import Ending, ZygoteProcess
 
-JOB = {"kind": "run", "wall_seconds": 20}
+JOB = {"kind": "run", "kill_after_seconds": 20}
 SEEN = {"exit": -9, "killed": False, "instructions": 7, "memory_bytes": 9, "wall_ms": 3.0, "cpu_ms": 2.0}
 
 
