@@ -28,7 +28,7 @@ from offchainvm.jobs.resolves import Resolves
 from offchainvm.jobs.store import JobStore
 from offchainvm.journal import Journal
 from offchainvm.models import CodeSource, CompileTask, ExecutionReport, ExecutionResponse, ResourceLimits
-from offchainvm.near.nonces import Nonces
+from offchainvm.near.nonces import UNTIL_EMPTY, Nonces
 from offchainvm.near.payload import fit
 from offchainvm.near.rpc import Rpc
 from offchainvm.near.signer import TERAGAS, OperatorKey
@@ -127,6 +127,12 @@ class Room:
             return [job.verdict for job in jobs if job and job.verdict] if all(job and job.state is State.SETTLED for job in jobs) else None
 
         return until(look)
+
+    def is_left_clean(self) -> None:
+        """Once nothing is in flight, no slot of a window is taken, and no key waits for its window to be empty."""
+        until(lambda: True if self.resolves.in_flight() == [] else None)
+        assert self.redis.keys("ovm:flight:*") + self.redis.keys("ovm:aboard:*") + self.redis.keys("ovm:keys") == []  # type: ignore[operator]
+        until(lambda: True if not any(why.startswith(UNTIL_EMPTY) for why in self.nonces.held().values()) else None)
 
     def accepted(self) -> list[str]:
         """Data ids of the resolves that the chain accepted, in order."""

@@ -30,7 +30,9 @@ def room(redis_client: Redis, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(settler_module, "_AGAIN_SECONDS", 0.5)
     monkeypatch.setattr(settler_module, "_UNSEEN_SECONDS", 2.0)
     with ExitStack() as stack:
-        yield Room(redis_client, tmp_path, stack)
+        room = Room(redis_client, tmp_path, stack)
+        yield room
+        room.is_left_clean()
 
 
 def test_ten_requests_are_resolved_by_one_transaction_of_a_full_access_key(room: Room) -> None:
