@@ -23,7 +23,7 @@ import urllib3
 from pydantic import SecretStr
 
 from offchainvm import logs
-from offchainvm.bridge.evidence import Coroner
+from offchainvm.bridge.evidence import Examiner
 from offchainvm.bridge.settler import Settler
 from offchainvm.bridge.verdicts import Verdicts
 from offchainvm.devnet import serve
@@ -266,7 +266,7 @@ def _settle(place: Place, results: Any, stop: Any) -> None:
         resolves=resolves,
         rpc=rpc,
         verdicts=Verdicts(rpc=rpc, resolves=resolves, store=store, operator_id=OPERATOR_ID),
-        coroner=Coroner(rpc, operator_id=OPERATOR_ID),
+        examiner=Examiner(rpc, operator_id=OPERATOR_ID),
         nonces=lambda: Nonces(redis, network=rpc.chain_id(), account_id=OPERATOR_ID),
         operator_id=OPERATOR_ID,
         on_settled=lambda: None,

@@ -9,7 +9,7 @@ from redis import Redis
 from offchainvm import health, metrics
 from offchainvm.bridge.admission import Admission, LimitPolicy
 from offchainvm.bridge.announcer import Announcer
-from offchainvm.bridge.evidence import Coroner
+from offchainvm.bridge.evidence import Examiner
 from offchainvm.bridge.head import Head
 from offchainvm.bridge.intake import Intake
 from offchainvm.bridge.keeper import Keeper
@@ -140,7 +140,7 @@ class Bridge:
             resolves=resolves,
             rpc=self._rpc,
             verdicts=Verdicts(rpc=self._rpc, resolves=resolves, store=self._store, operator_id=operator_id),
-            coroner=Coroner(self._rpc, operator_id=operator_id),
+            examiner=Examiner(self._rpc, operator_id=operator_id),
             nonces=lambda: Nonces(self._redis, network=self._rpc.chain_id(), account_id=operator_id),
             operator_id=operator_id,
             on_settled=reporter.wake,

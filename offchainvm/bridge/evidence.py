@@ -46,7 +46,7 @@ class Evidence:
         return self.height >= earlier.height
 
 
-class Coroner:
+class Examiner:
     """Gathers evidence; one thread-safe instance for all transactions of one operator."""
 
     def __init__(self, rpc: Rpc, *, operator_id: str) -> None:

@@ -19,7 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from offchainvm import metrics
-from offchainvm.bridge.evidence import ABSENT, Coroner, Evidence
+from offchainvm.bridge.evidence import ABSENT, Evidence, Examiner
 from offchainvm.bridge.link import Link, turns
 from offchainvm.bridge.pace import Pace, Wait
 from offchainvm.bridge.verdicts import Verdicts
@@ -56,8 +56,8 @@ class _Watch:
     for_slot: Wait
     """Until its nonce is used."""
     for_end: Wait
-    """Until it is final; from ``aboard`` on, since its nonce was seen used."""
-    aboard: bool = False
+    """Until it is final; from ``included`` on, since its nonce was seen used."""
+    included: bool = False
     sent_again_at: float | None = None
     unseen_since: float | None = None
     """Since when no node said that it has seen it, silent nodes included."""
@@ -90,7 +90,7 @@ class _Finding:
     @property
     def on_its_way(self) -> bool:
         """Whether a transaction looks so on its way: later ones are behind it."""
-        return not self.may_send and (self.outcome.aboard or self.outcome.state is TransactionState.UNKNOWN)
+        return not self.may_send and (self.outcome.included or self.outcome.state is TransactionState.UNKNOWN)
 
 
 class Settler:
@@ -107,18 +107,18 @@ class Settler:
         resolves: Resolves,
         rpc: Rpc,
         verdicts: Verdicts,
-        coroner: Coroner,
+        examiner: Examiner,
         nonces: Callable[[], Nonces],
         operator_id: str,
         on_settled: Callable[[], None],
     ) -> None:
-        self._resolves, self._rpc, self._verdicts, self._coroner = resolves, rpc, verdicts, coroner
+        self._resolves, self._rpc, self._verdicts, self._examiner = resolves, rpc, verdicts, examiner
         self._make_nonces, self._operator_id, self._on_settled = nonces, operator_id, on_settled
         self._nonces: Nonces | None = None
         self._watches: dict[str, _Watch] = {}
         self._flights: Sequence[Transaction] = ()
         self._redis, self._chain = Link("redis (settler)"), Link("NEAR RPC (settler)", longest_seconds=4.0)
-        self._until_aboard, self._from_aboard_to_final, self._until_final = Pace(0.1, boldness=0.005), Pace(0.3), Pace(0.4)
+        self._until_included, self._from_included_to_final, self._until_final = Pace(0.1, boldness=0.005), Pace(0.3), Pace(0.4)
         self._holds_at = self._sending_rests_until = float("-inf")
         self._pool = ThreadPoolExecutor(_POOL, thread_name_prefix="settler")
 
@@ -144,7 +144,7 @@ class Settler:
         self._remember(now)
         self._look_for_slots(now)
         self._look_up_due(now)
-        for pace in (self._until_aboard, self._from_aboard_to_final, self._until_final):
+        for pace in (self._until_included, self._from_included_to_final, self._until_final):
             pace.learn()
         self._mind_holds(now)
         return min(_NEW_EVERY_SECONDS, max(_SHORTEST_REST_SECONDS, self._next_look(now) - time.monotonic()))
@@ -152,26 +152,26 @@ class Settler:
     def _next_look(self, now: float) -> float:
         """When to look next, by what was known at ``now``; a slot that is overdue then is wanted by nobody."""
         ends = [self._watches[flight.hash].due_at(flight) for flight in self._flights]
-        slots = [due for flight in self._ashore() if (due := self._watches[flight.hash].for_slot.due_at) > now]
+        slots = [due for flight in self._not_included() if (due := self._watches[flight.hash].for_slot.due_at) > now]
         return min([*ends, *slots], default=float("inf"))
 
     def _remember(self, now: float) -> None:
         def first() -> _Watch:
-            return _Watch(now, for_slot=Wait(self._until_aboard, now), for_end=Wait(self._until_final, now))
+            return _Watch(now, for_slot=Wait(self._until_included, now), for_end=Wait(self._until_final, now))
 
         self._watches = {flight.hash: self._watches.get(flight.hash) or first() for flight in self._flights}
 
-    def _ashore(self) -> list[Transaction]:
+    def _not_included(self) -> list[Transaction]:
         """Those whose nonce was unused so far."""
-        return [flight for flight in self._flights if not self._watches[flight.hash].aboard]
+        return [flight for flight in self._flights if not self._watches[flight.hash].included]
 
     def _look_for_slots(self, now: float) -> None:
         """While rows wait for slots, and one may have become free: one look for all."""
-        ashore = self._ashore()
-        if not any(self._watches[flight.hash].for_slot.due_at <= now for flight in ashore) or not self._resolves.waiting_count():
+        not_included = self._not_included()
+        if not any(self._watches[flight.hash].for_slot.due_at <= now for flight in not_included) or not self._resolves.waiting_count():
             return
-        nonces, now = self._nonces_of({flight.public_key for flight in ashore}), time.monotonic()
-        for flight in ashore:
+        nonces, now = self._nonces_of({flight.public_key for flight in not_included}), time.monotonic()
+        for flight in not_included:
             watch = self._watches[flight.hash]
             watch.for_slot.looked(now)
             if nonces.get(flight.public_key, 0) >= flight.nonce:
@@ -179,15 +179,15 @@ class Settler:
                 watch.for_end.early(now)
                 self._free_slot(flight, watch)
                 if now < watch.send_at(flight):
-                    watch.for_end = Wait(self._from_aboard_to_final, now)
+                    watch.for_end = Wait(self._from_included_to_final, now)
             elif nonces:
-                watch.for_end.put_off(min(now + self._from_aboard_to_final.first_seconds, watch.send_at(flight)))
+                watch.for_end.put_off(min(now + self._from_included_to_final.first_seconds, watch.send_at(flight)))
 
     def _free_slot(self, flight: Transaction, watch: _Watch) -> None:
         """Its nonce is used."""
-        if not watch.aboard:
-            self._resolves.aboard(flight.hash)
-            watch.aboard = True
+        if not watch.included:
+            self._resolves.mark_included(flight.hash)
+            watch.included = True
 
     def _nonces_of(self, public_keys: set[str]) -> dict[str, int]:
         """Nonces used; none where they cannot be had: then each transaction is looked up for itself."""
@@ -200,8 +200,8 @@ class Settler:
         return {}
 
     def _look_up_due(self, now: float) -> None:
-        for aboard in (True, False):
-            alike = [flight for flight in self._flights if self._watches[flight.hash].aboard is aboard]
+        for included in (True, False):
+            alike = [flight for flight in self._flights if self._watches[flight.hash].included is included]
             due = [flight for flight in alike if self._watches[flight.hash].due_at(flight) <= now]
             if due:
                 self._look_up(self._after_the_oldest(due, alike))
@@ -246,7 +246,7 @@ class Settler:
     def _evidence(self, flight: Transaction) -> Evidence | None:
         """None also where a node does not say enough: the same bytes again are always safe."""
         try:
-            return self._coroner.examine(flight, refund_due=self._refund_due(flight))
+            return self._examiner.examine(flight, refund_due=self._refund_due(flight))
         except (RpcRefused, RpcUnavailable) as error:
             log.debug("no evidence can be had", action="no_evidence", transaction=flight.hash, error=error.sentence)
             return None
@@ -254,7 +254,7 @@ class Settler:
     def _refund_due(self, flight: Transaction) -> bool:
         """Whether its key has another transaction that a block may hold: when that is final, allowance may come back."""
         others = (other for other in self._flights if other.public_key == flight.public_key and other.hash != flight.hash)
-        return any(watch.aboard or not watch.absent for watch in (self._watches[other.hash] for other in others))
+        return any(watch.included or not watch.absent for watch in (self._watches[other.hash] for other in others))
 
     def _act_alone(self, flight: Transaction, watch: _Watch, finding: _Finding) -> None:
         """Act, so that one transaction about which nothing can be done keeps no other from its turn."""
@@ -269,8 +269,7 @@ class Settler:
     def _act(self, flight: Transaction, watch: _Watch, finding: _Finding) -> None:
         state, now = finding.outcome.state, time.monotonic()
         if state is TransactionState.NO_STATEMENT:
-            away = self._chain.down(Unavailable("NEAR RPC", finding.outcome.text, remedy="Check NEAR_RPC_URL."))
-            watch.for_end.put_off(now + away)
+            watch.for_end.put_off(now + self._chain.down(Unavailable("NEAR RPC", finding.outcome.text, remedy="Check NEAR_RPC_URL.")))
         else:
             self._chain.up()
             watch.for_end.looked(now)
@@ -284,7 +283,7 @@ class Settler:
             self._act_on_absent(flight, watch, finding)
         else:
             watch.evidence = None
-            if finding.outcome.aboard:
+            if finding.outcome.included:
                 watch.for_end.early(now)
                 self._free_slot(flight, watch)
             if finding.may_send:
@@ -296,7 +295,7 @@ class Settler:
             if finding.may_send:
                 self._send_again(flight)
         elif finding.evidence.confirms(earlier):
-            self._bury(flight, finding.evidence)
+            self._mark_dead(flight, finding.evidence)
         # Else the first of two looks: nothing is sent in between, or the evidence would be stale.
 
     def _settle(self, flight: Transaction, watch: _Watch, outcome: TransactionOutcome) -> None:
@@ -316,7 +315,7 @@ class Settler:
             gas_burnt=outcome.gas_burnt,
         )
 
-    def _bury(self, flight: Transaction, evidence: Evidence) -> None:
+    def _mark_dead(self, flight: Transaction, evidence: Evidence) -> None:
         if self._resolves.dead(flight.hash, evidence.attempts):
             metrics.TRANSACTIONS.add(outcome="dead")
             log.warning(
@@ -326,14 +325,14 @@ class Settler:
                 reason=evidence.reason,
             )
             if evidence.blames_key:
-                self._condemn(flight.public_key, evidence.reason)
+                self._disable_key(flight.public_key, evidence.reason)
 
-    def _condemn(self, public_key: str, why: str) -> None:
+    def _disable_key(self, public_key: str, why: str) -> None:
         """Let a key sign nothing more when the chain refuses what it signs: each signature would end like the one before."""
         if (nonces := self._our_nonces()) is None:
             return
         with reaching_redis():
-            new = nonces.condemn(public_key, why)
+            new = nonces.disable(public_key, why)
         if new:
             log.error(
                 "the chain refuses what a key signs, so it signs nothing more. Correct key or setting, then restart the resolve worker",
@@ -347,7 +346,7 @@ class Settler:
         for other in self._flights:
             watch, now = self._watches[other.hash], time.monotonic()
             lower = other.public_key == flight.public_key and other.nonce < flight.nonce
-            lost = not watch.aboard and watch.evidence is None and watch.send_at(other) <= now
+            lost = not watch.included and watch.evidence is None and watch.send_at(other) <= now
             if (other is flight or (lower and lost)) and now >= self._sending_rests_until:
                 self._send(other, watch)
 
@@ -376,12 +375,10 @@ class Settler:
         """Hold keys whose lowest transaction stays unseen, and let go of those whose window is empty."""
         if now - self._holds_at < _HOLDS_EVERY_SECONDS:
             return
-        self._holds_at, lowest = now, dict[str, Transaction]()
-        nonces = self._our_nonces()
+        self._holds_at, nonces = now, self._our_nonces()
         if nonces is None:
             return
-        for flight in self._flights:
-            lowest.setdefault(flight.public_key, flight)
+        lowest = {flight.public_key: flight for flight in reversed(self._flights)}
         with reaching_redis():
             for public_key, flight in lowest.items():
                 since = self._watches[flight.hash].unseen_since

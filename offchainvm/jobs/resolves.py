@@ -89,12 +89,12 @@ class Resolves:
         """How much of a key's window is used: what is in flight, and whose nonce no block has used yet."""
         with reaching_redis():
             pipe = self._redis.pipeline(transaction=True)
-            in_flight, aboard = pipe.zcard(key("flight", public_key)).scard(key("aboard", public_key)).execute()
-        return int(in_flight) - int(aboard)
+            in_flight, included = pipe.zcard(key("flight", public_key)).scard(key("aboard", public_key)).execute()
+        return int(in_flight) - int(included)
 
-    def aboard(self, hash: str) -> bool:
+    def mark_included(self, hash: str) -> bool:
         """A block has used its nonce: its slot is free, though it is in flight until it is final. True the first time."""
-        return bool(self._server.run("aboard", hash))
+        return bool(self._server.run("included", hash))
 
     def attempted(self, hash: str) -> int:
         """Call it before each sending: the number of sendings begun, or 0 when it is not in flight any more (then send nothing)."""

@@ -106,7 +106,7 @@ class Keyring:
             allowed = f"{', '.join(on_chain.methods) or 'all methods'} of {on_chain.receiver_id}"
             needed = f"{RESOLVE_METHOD} of {self._contract_id}"
             raise self._unfit(public_key, f"{public_key} may call {allowed} alone. Put a key here that may call {needed}.")
-        if self._nonces.pardon(public_key):
+        if self._nonces.enable(public_key):
             log.info("A key that was refused signs again: the chain knows it as fit.", action="unhold_key", public_key=public_key)
         return KeyFacts(nonce=on_chain.nonce, full_access=on_chain.full_access)
 

@@ -170,15 +170,15 @@ class Nonces:
         with _redis():
             return bool(self._unhold(keys=[self._held_key], args=[public_key, kind]))
 
-    def condemn(self, public_key: str, why: str) -> bool:
+    def disable(self, public_key: str, why: str) -> bool:
         """Hold a key because the chain refuses what it signs, whatever else it is held for; True when that is new."""
         with _redis():
             before: Any = self._redis.hget(self._held_key, public_key)
             self._redis.hset(self._held_key, public_key, REFUSED + why)
         return before is None or not _text(before).startswith(REFUSED)
 
-    def pardon(self, public_key: str) -> bool:
-        """End what ``condemn`` did, and no other hold; True when there was something to end."""
+    def enable(self, public_key: str) -> bool:
+        """End what ``disable`` did, and no other hold; True when there was something to end."""
         return self.unhold(public_key, REFUSED)
 
     def held(self) -> dict[str, str]:

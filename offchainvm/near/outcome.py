@@ -23,7 +23,7 @@ from offchainvm.near.rpc_answers import (
 )
 
 _LONGEST_TEXT = 500
-_ABOARD = frozenset({"INCLUDED", "INCLUDED_FINAL", "EXECUTED_OPTIMISTIC", "EXECUTED"})
+_INCLUDED = frozenset({"INCLUDED", "INCLUDED_FINAL", "EXECUTED_OPTIMISTIC", "EXECUTED"})
 
 
 class TransactionState(str, Enum):
@@ -110,9 +110,9 @@ class TransactionOutcome:
         return self.state in {TransactionState.SUCCEEDED, TransactionState.FAILED}
 
     @property
-    def aboard(self) -> bool:
+    def included(self) -> bool:
         """Whether a block holds it that is not final yet: its nonce is used."""
-        return self.state is TransactionState.PENDING and self.text in _ABOARD
+        return self.state is TransactionState.PENDING and self.text in _INCLUDED
 
     @property
     def send_again(self) -> bool:

@@ -14,7 +14,7 @@ import urllib3
 from pydantic import SecretStr
 from redis import Redis
 
-from offchainvm.bridge.evidence import Coroner
+from offchainvm.bridge.evidence import Examiner
 from offchainvm.bridge.settler import Settler
 from offchainvm.bridge.verdicts import Verdicts
 from offchainvm.devnet import serve
@@ -85,7 +85,7 @@ class Room:
             resolves=self.resolves,
             rpc=rpc,
             verdicts=Verdicts(rpc=rpc, resolves=self.resolves, store=self.store, operator_id=OPERATOR_ID),
-            coroner=Coroner(rpc, operator_id=OPERATOR_ID),
+            examiner=Examiner(rpc, operator_id=OPERATOR_ID),
             nonces=lambda: self.nonces,
             operator_id=OPERATOR_ID,
             on_settled=lambda: None,

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from types import SimpleNamespace
 from typing import Any, cast
 
-from offchainvm.bridge.evidence import Coroner
+from offchainvm.bridge.evidence import Examiner
 from offchainvm.bridge.settler import Settler
 from offchainvm.bridge.verdicts import Verdicts
 from offchainvm.jobs.resolves import RowOutcome, Transaction
@@ -101,7 +101,7 @@ class FakeResolves:
     settled: dict[str, list[RowOutcome]] = field(default_factory=dict)
     dead_hashes: list[str] = field(default_factory=list)
     earlier: dict[str, list[str]] = field(default_factory=dict)
-    aboard_hashes: list[str] = field(default_factory=list)
+    included_hashes: list[str] = field(default_factory=list)
     rings: int = 0
     waiting: int = 0
 
@@ -128,8 +128,8 @@ class FakeResolves:
         self.dead_hashes.append(hash)
         return self.flights.pop(hash) is not None
 
-    def aboard(self, hash: str) -> bool:
-        self.aboard_hashes.append(hash)
+    def mark_included(self, hash: str) -> bool:
+        self.included_hashes.append(hash)
         return True
 
     def hashes(self, data_id: str) -> list[str]:
@@ -150,7 +150,7 @@ class FakeNonces:
     def hold(self, public_key: str, reason: str) -> bool:
         return self.holds.setdefault(public_key, reason) is reason
 
-    def condemn(self, public_key: str, why: str) -> bool:
+    def disable(self, public_key: str, why: str) -> bool:
         before = self.holds.get(public_key, "")
         self.holds[public_key] = f"refused: {why}"
         return not before.startswith("refused: ")
@@ -178,7 +178,7 @@ class World:
             resolves=resolves,
             rpc=rpc,
             verdicts=verdicts,
-            coroner=Coroner(rpc, operator_id=OPERATOR),
+            examiner=Examiner(rpc, operator_id=OPERATOR),
             nonces=lambda: cast("Any", self.nonces),
             operator_id=OPERATOR,
             on_settled=self._tell,

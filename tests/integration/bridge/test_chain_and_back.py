@@ -209,7 +209,7 @@ def test_what_was_stored_and_never_sent_is_sent_and_what_was_lost_is_sent_again(
     assert [resolve["transaction_hash"] for resolve in chain.client.resolves()] == [flight.hash]
 
 
-def test_a_dead_transaction_is_buried_and_its_payload_goes_again(
+def test_a_dead_transaction_is_marked_dead_and_its_payload_goes_again(
     *, house: Any, chain: Chain, worker: Worker, watch: Any, wait: Any, reported: Any
 ) -> None:
     """A higher nonce lands first: the lower one can never land."""

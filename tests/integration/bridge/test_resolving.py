@@ -107,7 +107,7 @@ def test_a_nonce_too_large_is_dropped_without_a_word_and_lands_as_it_was(room: R
     assert [call["transaction_hash"] for call in room.client.resolves()] == [flight.hash]
 
 
-def test_one_that_a_higher_nonce_overtook_is_buried_and_replaced(room: Room) -> None:
+def test_one_that_a_higher_nonce_overtook_is_marked_dead_and_replaced(room: Room) -> None:
     ids = room.answered(3)
     room.client.control("chain", {"drop_next": 1})
     submitter = room.submitter()
@@ -132,7 +132,7 @@ def test_all_of_a_window_that_the_pool_takes_in_the_wrong_order_is_resolved_once
 
 @pytest.mark.parametrize("times", [2, 12])
 def test_unknown_and_then_found_is_one_resolve(room: Room, times: int) -> None:
-    """Denied for long enough it is buried and replaced; the replacement is refused, and the first one found to be ours."""
+    """Denied for long enough it is marked dead and replaced; the replacement is refused, and the first one found to be ours."""
     ids = room.answered(1)
     room.fault(kind="unknown", rpc_method="tx", times=times)
     room.settle()
@@ -144,7 +144,7 @@ def test_unknown_and_then_found_is_one_resolve(room: Room, times: int) -> None:
     assert [call["transaction_hash"] for call in room.client.resolves() if call["accepted"]] == [first.hash]
 
 
-def test_a_node_that_does_not_know_our_block_hash_yet_buries_nothing(room: Room) -> None:
+def test_a_node_that_does_not_know_our_block_hash_yet_marks_nothing_dead(room: Room) -> None:
     """To a node 40 blocks behind, a transaction that names a new block looks Expired."""
     room.client.control("chain", {"lag_blocks": {"lagging": 40}})
     ids = room.answered(1)
@@ -231,7 +231,7 @@ def test_what_was_signed_by_keys_that_the_chain_refuses_goes_to_the_key_that_is_
     assert room.resolves.in_flight() == []
 
 
-def test_one_that_is_unseen_until_its_block_is_too_old_is_buried_and_replaced(room: Room) -> None:
+def test_one_that_is_unseen_until_its_block_is_too_old_is_marked_dead_and_replaced(room: Room) -> None:
     room.node.chain.protocol.validity_period_blocks = 70
     ids = room.answered(1)
     room.client.control("chain", {"drop_next": 1})

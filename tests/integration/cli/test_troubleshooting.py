@@ -67,7 +67,7 @@ def _spend(house: House) -> None:
 def _refuse_a_key(house: House) -> None:
     nonces = Nonces(house.use_redis(), network="devnet", account_id="operator.devnet")
     with nonces.lock("ed25519:public"):
-        nonces.condemn("ed25519:public", "its allowance is used up")
+        nonces.disable("ed25519:public", "its allowance is used up")
 
 
 def _silence_workers(house: House) -> None:

@@ -126,11 +126,11 @@ def test_held_key_signs_nothing_until_it_is_let_go(nonces: Nonces) -> None:
 
 def test_a_hold_that_the_chains_refusal_replaced_is_not_ended_by_who_ends_the_first(nonces: Nonces) -> None:
     nonces.hold(KEY, f"{UNTIL_EMPTY}unseen for 10 s")
-    assert nonces.condemn(KEY, "the key is gone")
+    assert nonces.disable(KEY, "the key is gone")
     assert not nonces.unhold(KEY, UNTIL_EMPTY)
     assert nonces.held() == {KEY: "refused: the key is gone"}
-    assert nonces.pardon(KEY)
-    assert not nonces.pardon(KEY)
+    assert nonces.enable(KEY)
+    assert not nonces.enable(KEY)
     assert nonces.held() == {}
 
 

@@ -60,7 +60,11 @@ def test_what_a_block_holds_takes_no_slot_of_the_window_and_rings(house) -> None
     assert submitter.submit() == 2
     lowest, _ = house.resolves.in_flight()
     house.redis.delete("ovm:bell")
-    assert [house.resolves.aboard(lowest.hash), house.resolves.aboard(lowest.hash), house.resolves.aboard("none")] == [True, False, False]
+    assert [house.resolves.mark_included(lowest.hash), house.resolves.mark_included(lowest.hash), house.resolves.mark_included("none")] == [
+        True,
+        False,
+        False,
+    ]
     assert house.redis.exists("ovm:bell")
     assert (submitter.submit(), len(house.resolves.in_flight())) == (1, 3)
     house.resolves.settle(lowest.hash, [RowOutcome(Verdict.ACCEPTED)])

@@ -116,7 +116,7 @@ def test_a_key_that_the_chain_refused_signs_nothing_until_a_new_process_finds_it
     submitter = house.submitter()
     house.waiting(1)
     submitter.submit()
-    assert [nonces.condemn(key.public_key, "RequiresFullAccess"), nonces.condemn(key.public_key, "again")] == [True, False]
+    assert [nonces.disable(key.public_key, "RequiresFullAccess"), nonces.disable(key.public_key, "again")] == [True, False]
     house.waiting(2)
     assert (submitter.submit(), house.resolves.waiting_count()) == (0, 1)
     assert house.submitter().submit() == 1

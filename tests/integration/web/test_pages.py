@@ -137,7 +137,7 @@ def test_fleet_keys_and_queues_tell_what_the_records_hold(browser: Any, house: A
     with nonces.lock("ed25519:public") as lease:
         assert nonces.next(lease, floor=41, final_height=0) == 42
     with nonces.lock("ed25519:other"):
-        nonces.condemn("ed25519:other", "its allowance is used up")
+        nonces.disable("ed25519:other", "its allowance is used up")
     assert "working" in browser.text("/fleet")
     assert data_id[:8] in browser.text("/fleet")
     keys = browser.text("/keys")

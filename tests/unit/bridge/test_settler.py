@@ -31,7 +31,7 @@ def test_while_rows_wait_one_look_at_the_nonces_frees_the_slots_of_all_and_each_
     assert (world.rpc.calls, world.resolves.settled) == (["key_nonces"], {})
     world.rpc.key = AccessKey(nonce=8, block_height=100, full_access=False)
     world.turn(0.15)
-    assert (world.rpc.calls, world.resolves.aboard_hashes) == (["key_nonces"] * 2, ["h0", "h1", "h2", "h3"])
+    assert (world.rpc.calls, world.resolves.included_hashes) == (["key_nonces"] * 2, ["h0", "h1", "h2", "h3"])
     world.resolves.waiting = 0
     world.rpc.calls.clear()
     for number in range(4, 8):
@@ -108,7 +108,7 @@ def test_a_transaction_that_a_block_holds_frees_its_slot_once_and_is_watched_on(
     world.rpc.answers["h1"] = pending()
     for _ in range(3):
         world.turn()
-    assert (world.resolves.aboard_hashes, list(world.resolves.flights)) == (["h1"], ["h1"])
+    assert (world.resolves.included_hashes, list(world.resolves.flights)) == (["h1"], ["h1"])
     world.rpc.answers["h1"] = succeeded()
     world.turn()
     assert list(world.resolves.settled) == ["h1"]

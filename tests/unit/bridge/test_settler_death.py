@@ -125,7 +125,7 @@ def test_a_node_that_stepped_back_does_not_confirm(world: World) -> None:
     assert world.resolves.dead_hashes == []
 
 
-def test_stale_evidence_does_not_bury(world: World) -> None:
+def test_stale_evidence_marks_nothing_dead(world: World) -> None:
     world.resolves.add()
     world.turn(0)
     _kill_by_nonce(world)
