@@ -8,7 +8,6 @@ from pathlib import Path
 
 import typer
 
-from offchainvm.cli import report
 from offchainvm.compiler.base import BuildEvent, BuildRequest, BuiltModule
 from offchainvm.compiler.build import SandboxBuilder
 from offchainvm.compiler.limits import BuildLimits
@@ -16,6 +15,7 @@ from offchainvm.compiler.source import Resolver, parse_source, source_key
 from offchainvm.errors import BuildError
 from offchainvm.models import DEFAULT_BUILD_TARGET, CodeSource
 from offchainvm.settings import Settings, load_only
+from offchainvm.times import duration
 
 SETTINGS = (
     "state_dir",
@@ -76,7 +76,7 @@ def build(
     if as_json:
         typer.echo(json.dumps({**result, "source_key": key, "seconds": round(built.seconds, 3)}))
         return
-    typer.echo(f"\n{file}: {built.size} bytes in {report.duration(built.seconds)}\n  sha256      {built.sha256}")
+    typer.echo(f"\n{file}: {built.size} bytes in {duration(built.seconds)}\n  sha256      {built.sha256}")
     typer.echo(f"  source key  {key}\n  provenance  {provenance}")
 
 
@@ -105,7 +105,7 @@ class Screen:
             return
         if event.phase != self._phase:
             self._phase = event.phase
-            at = report.duration(time.monotonic() - self._started)
+            at = duration(time.monotonic() - self._started)
             typer.echo(f"{typer.style(PHASES.get(event.phase, event.phase.capitalize()), bold=True):<24} {typer.style(at, dim=True)}")
         if not self._quiet or event.phase == "record":
             typer.echo(f"  {event.text}")

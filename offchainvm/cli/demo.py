@@ -19,6 +19,7 @@ from offchainvm.errors import OffchainVMError
 from offchainvm.jobs.connection import connect
 from offchainvm.jobs.record import Event, Job, State
 from offchainvm.jobs.store import JobStore
+from offchainvm.times import duration
 
 INPUT = "The contract asks.\nA machine room far from the chain computes.\nThe contract is answered."
 LIMITS = Limits(max_instructions=1_000_000_000, max_memory_mb=64, max_execution_seconds=10)
@@ -49,7 +50,7 @@ def demo(prebuilt: bool = _PREBUILT, logs: Path | None = _KEEP) -> None:
     started = time.monotonic()
     with world.ending_in_order(), tempfile.TemporaryDirectory(prefix="offchainvm-demo-") as folder:
         right = _Demo(console, Path(folder), logs).run(prebuilt=prebuilt)
-    console.print(f"\nEverything that was started is stopped. {report.duration(time.monotonic() - started)} in all.")
+    console.print(f"\nEverything that was started is stopped. {duration(time.monotonic() - started)} in all.")
     raise typer.Exit(0 if right else 1)
 
 

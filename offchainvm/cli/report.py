@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from datetime import datetime
 
 from rich.console import Console
 from rich.markup import escape
@@ -14,9 +13,12 @@ from offchainvm.engine.base import ExecutionResult
 from offchainvm.fleet import Sighting
 from offchainvm.jobs.lookups import Rejected
 from offchainvm.jobs.record import Event, Job, Message, State
+from offchainvm.remedies import remedy_of
+from offchainvm.times import duration, moment
 
 BAR_WIDTH = 24
 DETAIL_LIMIT = 20
+_LINE_LIMIT = 1000
 _WORKER_STYLES = {"working": "yellow", "idle": "green", "hung": "red", "gone": "red"}
 _STATE_STYLES = {State.SETTLED: "green", State.RUNNING: "yellow", State.RESOLVING: "cyan"}
 
@@ -30,23 +32,6 @@ def untrusted(text: str, *, limit: int = 300) -> str:
     """A stranger's text as a terminal may show it: no control characters, no markup, one line."""
     flat = "".join(character if character.isprintable() else "·" for character in text[:limit])
     return escape(flat + ("…" if len(text) > limit else ""))
-
-
-def clock(at: float) -> str:
-    """A time of day, local."""
-    return datetime.fromtimestamp(at).astimezone().strftime("%H:%M:%S")
-
-
-def moment(at: float) -> str:
-    """Day and time of day, local."""
-    return datetime.fromtimestamp(at).astimezone().strftime("%Y-%m-%d %H:%M:%S")
-
-
-def duration(seconds: float) -> str:
-    """A length of time in at most seven characters."""
-    if seconds < 1:
-        return f"{seconds * 1000:.0f} ms"
-    return f"{seconds:.1f} s" if seconds < 120 else f"{seconds / 60:.1f} min"
 
 
 def source_of(job: Job) -> str:
@@ -70,7 +55,7 @@ def jobs_table(jobs: Sequence[Job]) -> Table:
         table.add_column(title, no_wrap=title != "source")
     for job in jobs:
         state = Text(verdict_of(job), style=_STATE_STYLES.get(job.state, ""))
-        table.add_row(str(job.request_id), job.data_id[:12], state, job.stage.value, source_of(job), clock(job.updated_at))
+        table.add_row(str(job.request_id), job.data_id[:12], state, job.stage.value, source_of(job), moment(job.updated_at))
     return table
 
 
@@ -119,7 +104,7 @@ def job_facts(job: Job) -> Table:
     rows = [
         ("request", str(job.request_id)),
         ("data id", job.data_id),
-        ("state", f"{verdict_of(job)} (stage {job.stage.value}, attempt {job.attempt})"),
+        ("state", f"{verdict_of(job)} (stage {job.stage.value}, attempt {job.attempt + 1})"),
         ("sender", job.sender_id or ""),
         ("source", source_of(job)),
         ("limits", f"{limits.max_instructions:,} instructions, {limits.max_memory_mb} MiB, {limits.max_execution_seconds} s"),
@@ -129,6 +114,7 @@ def job_facts(job: Job) -> Table:
         ("used", _used(job)),
         ("transaction", job.transaction_hash or ""),
         ("error", untrusted(job.error or "")),
+        ("what to do", remedy_of(job.untrusted_problem)),
     ]
     for name, text in rows:
         if text:
@@ -173,7 +159,7 @@ def timeline(events: Sequence[Event]) -> Table:
         offset, length = int((event.at - start) / whole * BAR_WIDTH), int((following.at - event.at) / whole * BAR_WIDTH)
         bar = Text(" " * min(offset, BAR_WIDTH - 1) + "▇" * max(length, 1), style="cyan")
         what = f"{event.what} {untrusted(event.detail, limit=DETAIL_LIMIT)}" if event.detail else event.what
-        table.add_row(clock(event.at), event.stage, what, duration(event.at - start), bar)
+        table.add_row(moment(event.at), event.stage, what, duration(event.at - start), bar)
     return table
 
 
@@ -185,7 +171,8 @@ def checks_table(rows: Iterable[tuple[bool | None, str, str, str]]) -> Table:
     table.add_column(overflow="fold")
     marks = {True: Text("ok", style="green"), False: Text("WRONG", style="bold red"), None: Text("-", style="dim")}
     for ok, name, detail, remedy in rows:
-        table.add_row(marks[ok], name, escape(detail) + (f"\n[yellow]→ {escape(remedy)}[/]" if remedy else ""))
+        told = "\n".join(untrusted(line, limit=_LINE_LIMIT) for line in detail.splitlines())
+        table.add_row(marks[ok], name, told + (f"\n[yellow]→ {untrusted(remedy, limit=_LINE_LIMIT)}[/]" if remedy else ""))
     return table
 
 

@@ -47,7 +47,7 @@ def _serve(settings: Settings) -> None:
     try:
         server = WebServer(site, host=settings.web_host, port=settings.web_port)
     except OSError as error:
-        raise OffchainVMError(f"The address {where} cannot be had: {error.strerror}.", remedy="Name another WEB_PORT.") from None
+        raise OffchainVMError(f"Cannot listen on {where}: {error.strerror}.", remedy="Name another WEB_PORT.") from None
     health.add_check("redis", lambda: bool(redis.ping()))
     member = Member(f"web@{settings.node_name}", settings.node_name, (Role.WEB.value,), capacity=0)
     serve(settings.metrics_port, name=member.id)

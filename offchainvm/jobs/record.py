@@ -93,6 +93,11 @@ class Job:
     """The account that sent the request, where the chain was asked, or its event was seen."""
 
     @property
+    def untrusted_problem(self) -> str:
+        """What went wrong, as ``code: sentence``; empty where nothing did."""
+        return (self.response.error if self.response else None) or self.error or ""
+
+    @property
     def untrusted_origin(self) -> str:
         """Where its program comes from, in short: REPOSITORY@COMMIT, as far as it is known."""
         if self.source is None:

@@ -44,7 +44,7 @@ class Access:
     def misled(self, untrusted_host: str) -> bool:
         """A browser was led here under another name: a stranger's page would read ours, where no token keeps it out."""
         name = untrusted_host.rpartition(":")[0] if untrusted_host.rpartition(":")[2].isdigit() else untrusted_host
-        return not self._token and not (_loopback(name.strip("[]")) or name == self._host)
+        return not self._token and not (_loopback(name.strip("[]")) or name.lower() == self._host.lower())
 
     def allows(self, headers: Mapping[str, str]) -> bool:
         """Whether a request with these headers (names in lower case) may look."""
@@ -83,4 +83,4 @@ def _loopback(host: str) -> bool:
     try:
         return ip_address(host).is_loopback
     except ValueError:
-        return host == "localhost"
+        return host.lower() == "localhost"

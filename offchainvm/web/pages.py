@@ -13,15 +13,15 @@ from redis import Redis
 
 from offchainvm import __version__
 from offchainvm.compiler.records import FOLDER, Records
-from offchainvm.errors import OffchainVMError
+from offchainvm.errors import OffchainVMError, Unavailable
 from offchainvm.fleet import ALIVE_SECONDS, Registry
 from offchainvm.jobs.lookups import Lookups, matching
 from offchainvm.jobs.overview import look, spent_lately
 from offchainvm.jobs.record import Job, State
 from offchainvm.jobs.resolves import Resolves
 from offchainvm.near.nonces import known_keys
+from offchainvm.remedies import remedy_of
 from offchainvm.web.picture import draw
-from offchainvm.web.remedies import remedy_of
 from offchainvm.web.words import FILTERS
 
 PAGE_JOBS = 25
@@ -75,7 +75,8 @@ class Pages:
 
     def problem(self, error: OffchainVMError) -> str:
         """A page that says what is wrong."""
-        return self._render("problem", sentence=error.sentence, remedy=error.remedy)
+        title = "Not found" if isinstance(error, NotHere) else "Unavailable" if isinstance(error, Unavailable) else "Error"
+        return self._render("problem", title=title, sentence=error.sentence, remedy=error.remedy)
 
     def _render(self, template: str, **values: Any) -> str:
         return self._templates.get_template(f"{template}.html").render(page=template, version=__version__, **values)
@@ -95,9 +96,8 @@ class Pages:
         if job is None:
             raise NotHere("There is no such job.", remedy="It was never accepted, or the time for which its record is kept has passed.")
         history = self._jobs.history(data_id)
-        problem = (job.response.error if job.response else None) or job.error or ""
-        return self._render("job", job=job, history=history, picture=draw(job, history, now=time.time()), problem=problem,
-                            remedy=remedy_of(problem), uses=_uses(job), log=self._log(job))  # fmt: skip
+        return self._render("job", job=job, history=history, picture=draw(job, history, now=time.time()),
+                            remedy=remedy_of(job.untrusted_problem), uses=_uses(job), log=self._log(job))  # fmt: skip
 
     def _log(self, job: Job) -> str | None:
         return self._logs.newest_log(job.source_key, most_chars=_LOG_CHARS) if job.source_key else None
@@ -130,14 +130,14 @@ def _uses(job: Job) -> list[_Use]:
     if used is None:
         return []
     rows = (
-        ("instructions", used.instructions, limits.max_instructions or 0, "{:,.0f}", 1),
-        ("memory", used.memory_bytes, (limits.max_memory_mb or 0) * 2**20, "{:,.1f} MiB", 2**20),
-        ("time", used.time_seconds, limits.max_execution_seconds or 0, "{:,.0f} s", 1),
+        ("instructions", "max_instructions", used.instructions, limits.max_instructions or 0, "{:,.0f}", 1),
+        ("memory", "max_memory_mb", used.memory_bytes, (limits.max_memory_mb or 0) * 2**20, "{:,.1f} MiB", 2**20),
+        ("time", "max_execution_seconds", used.time_seconds, limits.max_execution_seconds or 0, "{:,.0f} s", 1),
     )
     return [
         _Use(name, form.format(amount / unit), form.format(limit / unit), min(1.0, amount / limit) if limit else 0.0,
-             any(name in clamped for clamped in job.limits_clamped))
-        for name, amount, limit, form, unit in rows
+             field in job.limits_clamped)
+        for name, field, amount, limit, form, unit in rows
     ]  # fmt: skip
 
 

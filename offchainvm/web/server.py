@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import socket
 import threading
+import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.resources import files
+from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 from offchainvm.errors import OffchainVMError, Unavailable
@@ -18,9 +22,13 @@ from offchainvm.web.pages import NotHere, Pages
 log = get_logger()
 
 _REQUEST_SECONDS = 10.0
+_CONNECTION_SECONDS = 30.0
+"""Longest that one connection is held: who sends a byte now and then must not keep its place."""
 _FORM_BYTES = 4096
-_MOST_AT_ONCE = 16
-"""Requests under way; who comes then gets 503: strangers must not fill the process with work."""
+_MOST_FIELDS = 20
+_MOST_AT_ONCE = 32
+"""Connections, one thread each; who comes then gets 503: strangers must not fill the process with work."""
+_BUSY = b"HTTP/1.0 503 Service Unavailable\r\nRetry-After: 1\r\nContent-Length: 0\r\n\r\n"
 _HTML = "text/html; charset=utf-8"
 _HEADERS = (
     ("Content-Security-Policy", "default-src 'none'; style-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'"),
@@ -51,7 +59,11 @@ class Site:
 
     def get(self, untrusted_target: str, headers: Mapping[str, str]) -> Reply:
         """The reply to GET; ``headers`` with names in lower case."""
-        parts = urlsplit(untrusted_target)
+        try:
+            parts = urlsplit(untrusted_target)
+            query = _fields(parts.query)
+        except ValueError:
+            return _plain(400, "This address cannot be read.")
         if self._access.misled(headers.get("host", "")):
             return _plain(421, "This page is for this machine alone: ask for it as localhost.")
         if parts.path == "/style.css":
@@ -59,7 +71,7 @@ class Site:
         if self._access.asks and parts.path == "/login":
             return Reply(200, self._pages.login(refused=False))
         if self._access.allows(headers):
-            return self._page(parts.path, dict(parse_qsl(parts.query, max_num_fields=20)))
+            return self._page(parts.path, query)
         return _plain(401, "This is not the token.") if "authorization" in headers else _turn_to("/login")
 
     def _page(self, untrusted_path: str, untrusted_query: Mapping[str, str]) -> Reply:
@@ -71,11 +83,23 @@ class Site:
 
     def log_in(self, untrusted_form: str) -> Reply:
         """The reply to the form with the token."""
-        token = dict(parse_qsl(untrusted_form, max_num_fields=20)).get("token", "")
+        try:
+            token = _fields(untrusted_form).get("token", "")
+        except ValueError:
+            return _plain(400, "This form cannot be read.")
         if not self._access.knows(token):
             log.warning("Somebody gave a wrong token.", action="refuse_login")
             return Reply(403, self._pages.login(refused=True))
         return _turn_to("/", ("Set-Cookie", self._access.cookie()))
+
+
+def _fields(untrusted_text: str) -> dict[str, str]:
+    """Raises: ValueError: too many of them, or not of this form."""
+    return dict(parse_qsl(untrusted_text, max_num_fields=_MOST_FIELDS))
+
+
+def _is_size(untrusted_text: str) -> bool:
+    return untrusted_text.isascii() and untrusted_text.isdigit() and len(untrusted_text) < 10
 
 
 def _plain(status: int, sentence: str, *headers: tuple[str, str]) -> Reply:
@@ -87,8 +111,35 @@ def _turn_to(path: str, *headers: tuple[str, str]) -> Reply:
 
 
 class _Server(ThreadingHTTPServer):
+    """A connection a thread, bounded in number and time from the moment it is accepted."""
+
     daemon_threads = True
     request_queue_size = 64
+
+    def __init__(self, address: tuple[str, int], handler: Callable[..., BaseHTTPRequestHandler]) -> None:
+        self._accepted_at = dict[socket.socket, float]()
+        super().__init__(address, handler)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Give the connection a thread; one too many is told so, and closed."""
+        if len(self._accepted_at) >= _MOST_AT_ONCE:
+            with suppress(OSError):
+                request.sendall(_BUSY)
+            return self.shutdown_request(request)
+        self._accepted_at[request] = time.monotonic()
+        return super().process_request(request, client_address)
+
+    def service_actions(self) -> None:
+        """Between two accepts: end what is held for too long. Its thread meets a closed connection."""
+        for request, accepted_at in list(self._accepted_at.items()):
+            if time.monotonic() - accepted_at > _CONNECTION_SECONDS:
+                with suppress(OSError):
+                    request.shutdown(socket.SHUT_RDWR)
+
+    def shutdown_request(self, request: Any) -> None:
+        """The end of every connection."""
+        self._accepted_at.pop(request, None)
+        super().shutdown_request(request)
 
     def handle_error(self, request: object, client_address: object) -> None:  # noqa: ARG002 the library's signature
         log.debug("A connection broke.", action="serve_page")
@@ -98,11 +149,11 @@ class WebServer:
     """A site on a port, served inside ``with``; port 0 takes a free one.
 
     Raises:
-        OSError: the address cannot be had.
+        OSError: the address is taken, or not this host's.
     """
 
     def __init__(self, site: Site, *, host: str, port: int) -> None:
-        self._server = _Server((host, port), partial(_Handler, site, threading.BoundedSemaphore(_MOST_AT_ONCE)))
+        self._server = _Server((host, port), partial(_Handler, site))
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.1,), name="pages", daemon=True)
 
     @property
@@ -123,8 +174,8 @@ class _Handler(BaseHTTPRequestHandler):
     timeout = _REQUEST_SECONDS
     server_version, sys_version = "offchainvm", ""
 
-    def __init__(self, site: Site, places: threading.BoundedSemaphore, *connection: object) -> None:
-        self._site, self._places = site, places
+    def __init__(self, site: Site, *connection: object) -> None:
+        self._site = site
         super().__init__(*connection)  # type: ignore[arg-type]
 
     def do_GET(self) -> None:
@@ -134,7 +185,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         size = self.headers.get("Content-Length", "")
-        if self.path != "/login" or not size.isdigit() or int(size) > _FORM_BYTES:
+        if self.path != "/login" or not _is_size(size) or int(size) > _FORM_BYTES:
             return self._send(_plain(405, "This page only shows.", ("Allow", "GET, HEAD")))
         form = self.rfile.read(int(size)).decode("utf-8", "replace")
         return self._answer(lambda: self._site.log_in(form))
@@ -143,16 +194,12 @@ class _Handler(BaseHTTPRequestHandler):
         return {name.lower(): value for name, value in self.headers.items()}
 
     def _answer(self, make: Callable[[], Reply]) -> None:
-        if not self._places.acquire(blocking=False):
-            return self._send(_plain(503, "Too many requests at once.", ("Retry-After", "1")))
         try:
             reply = make()
         except Exception:
             log.exception("A page cannot be shown.", action="serve_page", path=self.path[:200])
             reply = _plain(500, "This page cannot be shown; the log of `offchainvm web` says why.")
-        finally:
-            self._places.release()
-        return self._send(reply)
+        self._send(reply)
 
     def _send(self, reply: Reply) -> None:
         body = reply.body.encode("utf-8", "replace")

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import datetime, timezone
+from datetime import timezone
 from typing import Any
 
+from offchainvm import times
 from offchainvm.compiler.logtext import clean_line, clean_text
 from offchainvm.jobs.record import Job
 
@@ -33,17 +34,7 @@ def value(untrusted_value: bytes) -> str:
 
 def moment(at: float) -> str:
     """Day and time of day in UTC."""
-    return datetime.fromtimestamp(at, timezone.utc).strftime("%Y-%m-%d %H:%M:%S")
-
-
-def age(seconds: float) -> str:
-    """A length of time, short."""
-    if seconds < 1:
-        return f"{seconds * 1000:.0f} ms"
-    for unit, size in (("d", 86_400), ("h", 3600), ("min", 60)):
-        if seconds >= 2 * size:
-            return f"{seconds / size:.1f} {unit}"
-    return f"{seconds:.1f} s"
+    return times.moment(at, timezone.utc)
 
 
 def source(job: Job) -> str:
@@ -59,5 +50,5 @@ def outcome(job: Job) -> str:
 
 
 FILTERS: dict[str, Callable[..., Any]] = {
-    one.__name__: one for one in (line, lines, value, moment, age, source, outcome)
+    one.__name__: one for one in (line, lines, value, moment, times.duration, source, outcome)
 }  # fmt: skip

@@ -17,6 +17,7 @@ from offchainvm.jobs.pauses import FLEET, Pauses
 from offchainvm.jobs.server import reaching_redis
 from offchainvm.jobs.store import JobStore
 from offchainvm.settings import load_only
+from offchainvm.times import moment
 
 _NO_MODULE = "0" * 64
 _RECENT_HOURS = 24
@@ -72,8 +73,7 @@ def check_pause() -> str:
     if not found:
         return "new work is let in"
     told = [
-        f"{'the fleet' if one.worker == FLEET else one.worker} since {time.strftime('%Y-%m-%d %H:%M', time.localtime(one.since))}"
-        f"{': ' if one.reason else ''}{one.reason}"
+        f"{'the fleet' if one.worker == FLEET else one.worker} since {moment(one.since)}{': ' if one.reason else ''}{one.reason}"
         for one in found
     ]
     raise OffchainVMError(f"Paused by hand: {'; '.join(told)}.", remedy="`offchainvm resume` (with --worker for one bridge).")

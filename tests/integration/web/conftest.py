@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlencode
 
 import pytest
@@ -60,17 +61,18 @@ class House:
         input_data: str = "{}",
         stage: Stage = Stage.COMPILE,
         sender_id: str = "",
+        clamped: tuple[str, ...] = (),
     ) -> str:
         source = CodeSource(repo=repo, commit="main")
         task = CompileTask(request_id=number, data_id=f"{number:064x}", code_source=source, input_data=input_data)
         place = {"source_key": SOURCE_KEY, "commit_sha": "c0" * 20, "repository": repo.removeprefix("https://github.com/")}
-        self.store.accept(task, stage=stage, limits=LIMITS, deadline_height=1000, sender_id=sender_id, **place)
+        self.store.accept(task, stage=stage, limits=LIMITS, limits_clamped=clamped, deadline_height=1000, sender_id=sender_id, **place)
         return task.data_id
 
     def claim(self, data_id: str, stage: Stage) -> Claim:
         return claim_out_of_turn(self.redis, data_id, stage, owner="worker-1:7")
 
-    def answered(self, number: int, *, value: bytes = b"done", error: str | None = None, **more: str) -> str:
+    def answered(self, number: int, *, value: bytes = b"done", error: str | None = None, **more: Any) -> str:
         """A job whose answer waits for a signature."""
         data_id = self.accept(number, **more)
         built = ToExecute(source_key=SOURCE_KEY, commit_sha="c0" * 20, module_sha256="5a" * 32, module_size=10)
@@ -88,7 +90,7 @@ class House:
         assert self.resolves.store(tx, rows)
         return tx
 
-    def settled(self, number: int, **more: str) -> str:
+    def settled(self, number: int, **more: Any) -> str:
         data_id = self.answered(number, **more)
         tx = self.in_flight(f"hash{number}", number)
         assert self.resolves.settle(tx.hash, [RowOutcome(Verdict.ACCEPTED)])

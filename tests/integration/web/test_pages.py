@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import socket
 from collections.abc import Callable
 from itertools import chain
 from pathlib import Path
@@ -14,6 +15,7 @@ import redis
 from offchainvm.fleet import Member, Registry
 from offchainvm.jobs.record import Stage
 from offchainvm.near.nonces import Nonces
+from offchainvm.web import server
 
 TOKEN = "correct horse battery staple"
 PAGES = ("/", "/fleet", "/keys", "/queues")
@@ -189,6 +191,59 @@ def test_nothing_but_the_login_can_be_sent(browser: Any, house: Any) -> None:
         assert browser.post(path, form).status == 405
 
 
+@pytest.mark.parametrize("target", ["http://[", "http://[1/", "/?" + "&".join(f"f{number}=1" for number in range(21))])
+def test_an_address_that_cannot_be_read_is_refused_in_one_word(serve: Callable[..., Any], caplog: Any, target: str) -> None:
+    for token in ("", TOKEN):
+        port = int(serve(token).url.rpartition(":")[2])
+        with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+            connection.sendall(f"GET {target} HTTP/1.0\r\nHost: localhost\r\n\r\n".encode())
+            assert connection.makefile("rb").readline().split()[1] == b"400"
+    assert caplog.records == []
+
+
+def test_a_form_of_too_many_fields_is_refused_in_one_word(serve: Callable[..., Any], caplog: Any) -> None:
+    assert serve(TOKEN).post("/login", {f"f{number}": "1" for number in range(21)}).status == 400
+    assert caplog.records == []
+
+
+@pytest.mark.parametrize("size", ["²", "9" * 5000, "-1", ""])
+def test_a_form_whose_size_is_no_number_is_refused(serve: Callable[..., Any], size: str) -> None:
+    port = int(serve(TOKEN).url.rpartition(":")[2])
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+        connection.sendall(f"POST /login HTTP/1.0\r\nContent-Length: {size}\r\n\r\n".encode("latin-1"))
+        assert connection.makefile("rb").readline().split()[1] == b"405"
+
+
+def test_the_name_of_this_machine_may_be_written_in_capitals(browser: Any, redis_client: redis.Redis) -> None:
+    assert browser.get("/fleet", Host="LocalHost:8585").status == 200
+
+
+def test_connections_are_bounded_in_number_and_in_time(serve: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "_MOST_AT_ONCE", 3)
+    browser = serve()
+    port = int(browser.url.rpartition(":")[2])
+    idle = [socket.create_connection(("127.0.0.1", port), timeout=20) for _ in range(3)]
+    with socket.create_connection(("127.0.0.1", port), timeout=20) as one_too_many:
+        assert one_too_many.makefile("rb").readline().split()[1] == b"503"
+    monkeypatch.setattr(server, "_CONNECTION_SECONDS", 0.0)
+    assert [connection.recv(1) for connection in idle] == [b""] * 3
+    monkeypatch.setattr(server, "_CONNECTION_SECONDS", 30.0)
+    assert browser.get("/style.css").status == 200
+    for connection in idle:
+        connection.close()
+
+
+def test_a_limit_that_this_worker_lowered_is_marked_and_no_other(browser: Any, house: Any) -> None:
+    data_id = house.settled(1, clamped=("max_execution_seconds",))
+    [marked] = re.findall(r"<dt>(\w+)</dt><dd>(?:(?!<dt>).)*cut to what this worker gives", browser.text(f"/jobs/{data_id}"), re.DOTALL)
+    assert marked == "time"
+
+
+@pytest.mark.parametrize(("path", "title"), [("/nothing", "Not found"), ("/jobs/zz", "Not found"), ("/?find=nobody", "Jobs")])
+def test_a_page_is_titled_by_what_it_says(browser: Any, redis_client: redis.Redis, path: str, title: str) -> None:
+    assert f"<title>{title} ·" in browser.get(path).data.decode()
+
+
 def test_without_redis_the_page_says_so(redis_client: redis.Redis, serve: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
     def away(*_: Any, **__: Any) -> None:
         raise redis.exceptions.ConnectionError("refused")
@@ -198,4 +253,5 @@ def test_without_redis_the_page_says_so(redis_client: redis.Redis, serve: Callab
     for path in PAGES:
         reply = browser.get(path)
         assert reply.status == 503
+        assert b"<title>Unavailable " in reply.data
         assert b"Redis does not take the call" in reply.data

@@ -70,7 +70,7 @@ def test_a_second_signal_ends_it_at_once_where_redis_holds_it_up(tmp_path: Path)
     ("words", "code", "told"),
     [
         (("--host", "0.0.0.0"), 2, "WEB_TOKEN: is missing, and other machines reach 0.0.0.0. Set WEB_TOKEN"),  # noqa: S104 refused
-        (("--port", "TAKEN"), 1, "cannot be had: Address already in use.\nName another WEB_PORT."),
+        (("--port", "TAKEN"), 1, ": Address already in use.\nName another WEB_PORT."),
         (("--help",), 0, "openssl rand -hex 24"),
         (("-c", "import sys; sys.modules['jinja2'] = None; from offchainvm.cli import main; main(['web'])"), 1, "offchainvm[web]"),
     ],

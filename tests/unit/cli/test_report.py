@@ -10,6 +10,7 @@ from rich.console import Console
 from offchainvm.cli import report
 from offchainvm.jobs.record import Event, Job, State
 from offchainvm.models import ExecutionResponse
+from offchainvm.times import duration, moment
 
 
 def drawn(thing: object) -> str:
@@ -30,9 +31,11 @@ def test_untrusted_text_is_cut() -> None:
     assert report.untrusted("x" * 500, limit=10) == "x" * 10 + "…"
 
 
-@pytest.mark.parametrize(("seconds", "text"), [(0.0124, "12 ms"), (1.26, "1.3 s"), (119, "119.0 s"), (600, "10.0 min")])
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0.0124, "12 ms"), (1.26, "1.3 s"), (119, "119.0 s"), (600, "10.0 min"), (7200, "2.0 h"), (200_000, "2.3 d")]
+)
 def test_durations(seconds: float, text: str) -> None:
-    assert report.duration(seconds) == text
+    assert duration(seconds) == text
 
 
 @pytest.mark.parametrize(("value", "text"), [(b"42", "42"), (b"\xff\x00", "2 bytes: ff00"), (b"\xff" * 40, "40 bytes: " + "ff" * 32 + "…")])
@@ -55,6 +58,25 @@ def test_the_facts_of_a_job(make_job: Callable[..., Job]) -> None:
     ):
         assert part in text
     assert "secret of the requester" not in text
+
+
+def test_a_failure_is_told_with_what_to_do_and_the_attempt_counts_from_one(make_job: Callable[..., Job]) -> None:
+    failed = ExecutionResponse(success=False, error="repo_not_found: there is no such repository")
+    text = " ".join(drawn(report.job_facts(make_job(response=failed))).split())
+    assert "what to do Check the repository's name" in text
+    assert "attempt 1" in text
+
+
+def test_times_are_told_with_their_day(make_job: Callable[..., Job], history: list[Event]) -> None:
+    day = moment(1_700_000_000.0).partition(" ")[0]
+    assert day in drawn(report.jobs_table([make_job()]))
+    assert drawn(report.timeline(history)).count(day) == len(history)
+
+
+def test_a_strangers_text_in_a_row_of_doctor_is_shown_as_text() -> None:
+    text = drawn(report.checks_table([(False, "Redis", "one\x1b[31m\n[bold]two", "three\x1b[0m")]))
+    assert "\x1b" not in text
+    assert [shown in text for shown in ("one·[31m", "[bold]two", "→ three·[0m")] == [True] * 3
 
 
 def test_a_failed_answer_is_told_as_failed(make_job: Callable[..., Job]) -> None:

@@ -10,8 +10,8 @@ import pytest
 
 from offchainvm.errors import BuildCode, JobCode, Status
 from offchainvm.jobs.record import Event, Job, Stage, State, fixed_text, parse_job
+from offchainvm.remedies import REMEDIES, remedy_of
 from offchainvm.web.picture import Picture, draw
-from offchainvm.web.remedies import REMEDIES, remedy_of
 from offchainvm.web.words import line, lines, value
 
 
