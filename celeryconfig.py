@@ -5,9 +5,9 @@ change stands in ``offchainvm.settings``; what stands here follows from how a jo
 """
 
 from offchainvm import broker
-from offchainvm.settings import Role, load
+from offchainvm.settings import load_common
 
-_settings = load([Role.DASHBOARD])
+_settings = load_common()
 
 broker_url = broker.celery_url(_settings.effective_broker_url)
 broker_connection_retry_on_startup = True

@@ -30,7 +30,7 @@ from offchainvm.jobs.connection import connect
 from offchainvm.jobs.server import reaching_redis
 from offchainvm.journal import show_size
 from offchainvm.resolve_child import METRICS_SOCKET, ResolveChild
-from offchainvm.settings import Role, Settings, environment_of, load
+from offchainvm.settings import Role, Settings, environment_of, load, load_common
 
 log = logs.get_logger()
 
@@ -92,7 +92,7 @@ def _set_up_logging(**_: Any) -> None:
 
 @signals.celeryd_init.connect  # type: ignore[untyped-decorator]
 def _start_worker(instance: Any, options: dict[str, Any], **_: Any) -> None:
-    common = load([Role.DASHBOARD])
+    common = load_common()
     logs.configure(level=common.log_level, format=common.log_format, node=common.node_name)
     instance.quiet = common.log_format == "json"  # a line an event: no banner
     _open_metrics()
@@ -170,7 +170,7 @@ def _start_resolve_child() -> None:
 @signals.worker_ready.connect  # type: ignore[untyped-decorator]
 def _join_fleet(sender: Any, **_: Any) -> None:
     global _heartbeat  # noqa: PLW0603 -- one a process, ended with the worker
-    settings = load([Role.DASHBOARD])
+    settings = load_common()
     roles = tuple(role.value for role in WORKER_ROLES if role.value in app.amqp.queues.consume_from)
     engines = _engines() if Role.EXECUTE.value in roles else ()
     member = Member(sender.hostname, settings.node_name, roles, capacity=sender.controller.concurrency, engines=engines)

@@ -10,11 +10,10 @@ from redis import Redis
 
 from offchainvm.cli.pause import REASON
 from offchainvm.errors import Unavailable
-from offchainvm.jobs.connection import connect
+from offchainvm.jobs.connection import open_redis
 from offchainvm.jobs.journals import Journals
 from offchainvm.jobs.pauses import Pauses
 from offchainvm.jobs.store import JobStore
-from offchainvm.settings import Role, load
 
 LOOK_SECONDS = 1.0
 _WAIT = typer.Option(False, "--wait", help="Wait until nothing is left, and tell each change; exit code 0 then.")
@@ -30,7 +29,9 @@ def drain(wait: bool = _WAIT, timeout: float = _TIMEOUT, reason: str = REASON) -
     way, tasks in the journals of bridges that are no job yet, jobs, transactions in flight, and reports that the
     Coordinator has not taken; and bridges that vanished in the last day, since nobody knows what their journals hold.
     """
-    redis = connect(load([Role.DASHBOARD]).redis_url)
+    if timeout and not wait:
+        raise typer.BadParameter("--timeout needs --wait.")
+    redis = open_redis()
     Pauses(redis).pause(reason=reason or "drained")
     give_up_at, told = time.monotonic() + timeout if timeout else None, ""
     for found in _looks(redis, give_up_at=give_up_at) if wait else [left(redis)]:

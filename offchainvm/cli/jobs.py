@@ -7,18 +7,29 @@ import json
 from typing import Any
 
 import typer
+from typer.core import TyperGroup
 
 from offchainvm.answers import failure
 from offchainvm.cli import report
 from offchainvm.errors import JobCode, JobError, OffchainVMError
-from offchainvm.jobs.connection import connect
+from offchainvm.jobs.connection import open_redis
 from offchainvm.jobs.lookups import Rejected, matching
 from offchainvm.jobs.outbox import Outbox
 from offchainvm.jobs.record import Event, Job, Message, State
 from offchainvm.jobs.store import CancelAnswer, JobStore, RetryAnswer
-from offchainvm.settings import Role, load
 
-jobs = typer.Typer(invoke_without_command=True, no_args_is_help=False, pretty_exceptions_enable=False)
+
+class _Group(TyperGroup):
+    """Whoever forgets the command is told it."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """The command that the first word names."""
+        if args and not args[0].startswith("-") and self.get_command(ctx, args[0]) is None:
+            ctx.fail(f"No such command {args[0]!r}. If it names a job: offchainvm jobs show {args[0]}")
+        return super().resolve_command(ctx, args)
+
+
+jobs = typer.Typer(cls=_Group, invoke_without_command=True, no_args_is_help=False, pretty_exceptions_enable=False)
 
 _WHY_NOT = {
     RetryAnswer.UNKNOWN: "There is no such job.",
@@ -40,12 +51,12 @@ _AS_JSON = typer.Option(False, "--json", help="Print JSON instead of a table.")
 
 def store() -> JobStore:
     """The job records of the Redis that the settings name."""
-    return JobStore(connect(load([Role.DASHBOARD]).redis_url))
+    return JobStore(open_redis())
 
 
 def outbox() -> Outbox:
     """The messages of the same Redis."""
-    return Outbox(connect(load([Role.DASHBOARD]).redis_url))
+    return Outbox(open_redis())
 
 
 @jobs.callback()
@@ -69,8 +80,8 @@ def list_jobs(
     elif found:
         report.console().print(report.jobs_table(found))
     else:
-        nowhere = "No jobs. They come from the Coordinator by the bridge: `offchainvm bridge`."
-        typer.echo(nowhere if identifier is None else f"No job is called {identifier[:64]!r}.")
+        nothing = identifier is None and state is None
+        typer.echo("No jobs. They come from the Coordinator by the bridge: `offchainvm bridge`." if nothing else "No matching jobs.")
 
 
 @jobs.command("show")

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import typer
 
-from offchainvm.jobs.connection import connect
+from offchainvm.jobs.connection import open_redis
 from offchainvm.jobs.pauses import FLEET, Pauses
-from offchainvm.settings import Role, load
 
 WORKER = typer.Option(FLEET, "--worker", metavar="WORKER_ID", help="Only the bridge of this name; default: the whole fleet.")
 REASON = typer.Option("", "--reason", help="Shown by `offchainvm doctor`.")
@@ -14,7 +13,7 @@ REASON = typer.Option("", "--reason", help="Shown by `offchainvm doctor`.")
 
 def pauses() -> Pauses:
     """The switch in the Redis that the settings name."""
-    return Pauses(connect(load([Role.DASHBOARD]).redis_url))
+    return Pauses(open_redis())
 
 
 def name_of(worker: str) -> str:

@@ -12,8 +12,7 @@ import typer
 from offchainvm.cli import report
 from offchainvm.errors import Unavailable
 from offchainvm.fleet import ALIVE_SECONDS, Registry, Sighting
-from offchainvm.jobs.connection import connect
-from offchainvm.settings import Role, load
+from offchainvm.jobs.connection import open_redis
 
 WATCH_SECONDS = 2.0
 _AS_JSON = typer.Option(False, "--json", help="Print JSON instead of a table; with --watch one line each time.")
@@ -27,7 +26,7 @@ def workers(as_json: bool = _AS_JSON, watch: bool = _WATCH) -> None:
     One that stops says so and is shown no longer. One that vanished is shown as gone for a day, with the jobs that it held;
     others take these over by themselves. "hung": it is there, but one of its loops does not turn; restart it.
     """
-    registry = Registry(connect(load([Role.DASHBOARD]).redis_url))
+    registry = Registry(open_redis())
     if not watch:
         _show(registry.sightings(), as_json=as_json)
         return

@@ -12,6 +12,7 @@ from redis.retry import Retry
 from redis.sentinel import Sentinel
 
 from offchainvm.redis_url import SentinelUrl
+from offchainvm.settings import load_common
 
 CONNECT_SECONDS = 3.0
 READ_SECONDS = 10.0
@@ -20,6 +21,15 @@ READ_SECONDS = 10.0
 def sentinel_options() -> dict[str, Any]:
     """How a Sentinel is asked: once, since another one is asked next."""
     return {"socket_connect_timeout": CONNECT_SECONDS, "socket_timeout": CONNECT_SECONDS, "retry": Retry(NoBackoff(), 0)}
+
+
+def open_redis() -> Redis:
+    """A client of the Redis that the settings of this process name.
+
+    Raises:
+        SettingsError: they do not hold.
+    """
+    return connect(load_common().redis_url)
 
 
 def connect(url: str) -> Redis:

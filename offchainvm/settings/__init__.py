@@ -6,7 +6,7 @@ no use for it. Every secret can also come from a file named by ``NAME_FILE``.
 """
 
 from offchainvm.settings.fields import Role, SettingInfo
-from offchainvm.settings.load import environment_of, load, load_only
+from offchainvm.settings.load import environment_of, load, load_common, load_only
 from offchainvm.settings.table import Settings, setting_table
 
-__all__ = ["Role", "SettingInfo", "Settings", "environment_of", "load", "load_only", "setting_table"]
+__all__ = ["Role", "SettingInfo", "Settings", "environment_of", "load", "load_common", "load_only", "setting_table"]

@@ -40,6 +40,16 @@ def load(roles: Iterable[Role], *, environ: Mapping[str, str] | None = None, env
     return _settings(rows, _layers(environ, env_file), given, complete=True)
 
 
+def load_common() -> Settings:
+    """What every process has, whatever its roles: where Redis and the broker are, its name, its logging.
+
+    Raises:
+        SettingsError: as ``load``.
+    """
+    # No role needs less.
+    return load([Role.DASHBOARD])
+
+
 def load_only(names: Iterable[str], *, environ: Mapping[str, str] | None = None, env_file: Path | None = None) -> Settings:
     """The settings ``names`` (field names) where they are given, the rest at their defaults: for tools that serve no role.
 

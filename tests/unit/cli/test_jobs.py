@@ -74,6 +74,22 @@ def records(make_job: Callable[..., Job], history: list[Event], monkeypatch: pyt
     return table
 
 
+def test_a_job_without_the_command_before_it_is_answered_with_the_command(run: Run, records: Records) -> None:
+    code, _, err = run("jobs", "17")
+    assert code == 2
+    assert "offchainvm jobs show 17" in err
+
+
+@pytest.mark.parametrize("words", [("--state", "parked"), ("nobody.near",)])
+def test_a_search_that_finds_nothing_does_not_say_that_there_is_nothing(run: Run, records: Records, words: tuple[str, ...]) -> None:
+    assert run("jobs", "list", *words)[:2] == (0, "No matching jobs.\n")
+
+
+def test_an_empty_house_says_where_jobs_come_from(run: Run, records: Records) -> None:
+    records.jobs = []
+    assert "They come from the Coordinator" in run("jobs", "list")[1]
+
+
 def test_without_a_word_the_newest_jobs_are_listed(run: Run, records: Records) -> None:
     code, out, _ = run("jobs")
     assert code == 0
