@@ -82,9 +82,20 @@ def _options(
 def _load(name: str) -> Callable[..., Any] | typer.Typer:
     from offchainvm import logs  # noqa: PLC0415 -- structlog is not needed to show --help
 
-    logs.configure(level="warn", format="console")  # on standard error; commands that are processes set their own
+    logs.configure(level=_log_level(), format="console")  # on standard error; commands that are processes set their own
     command: Callable[..., Any] | typer.Typer = getattr(importlib.import_module(f"offchainvm.cli.{name}"), name)
     return command
+
+
+def _log_level() -> str:
+    """LOG_LEVEL, where it asks for more or less than usual: the lines of ``info``, its default, do not belong between those of a table."""
+    from offchainvm.settings import load_only  # noqa: PLC0415 -- as above
+
+    try:
+        level = load_only(["log_level"]).log_level
+    except SettingsError:  # the command says so, or does not need them
+        return "warn"
+    return "warn" if level == "info" else level
 
 
 def _register(program: typer.Typer, name: str, help: str, command: Callable[..., Any] | typer.Typer) -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import json
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
 import typer
 
@@ -14,7 +16,10 @@ from offchainvm.cli.checks import CHECKS
 from offchainvm.cli.checks.needs import NotLookedAt
 from offchainvm.compiler import engine, reaper
 from offchainvm.errors import OffchainVMError, SettingsError
+from offchainvm.logs import get_logger
 from offchainvm.settings import Role, load
+
+log = get_logger()
 
 _ROLES = typer.Option(None, "--role", help="Roles that this machine serves; default: all.")
 _REAP = typer.Option(
@@ -100,6 +105,8 @@ def _row(name: str, check: Callable[[], str]) -> Row:
     except OffchainVMError as error:
         return Row(name, ok=False, detail=error.sentence, remedy=error.remedy)
     except Exception as error:  # an examination that stops half way helps nobody
-        return Row(
-            name, ok=False, detail=f"The check itself broke: {type(error).__name__}.", remedy="Please report this with LOG_LEVEL=debug."
-        )
+        # The way to it, without its text: that may hold a secret.
+        way = [f"{Path(frame.filename).name}:{frame.lineno} {frame.name}" for frame in traceback.extract_tb(error.__traceback__)]
+        log.debug("A check broke.", action="examine", check=name, error=type(error).__name__, way=" > ".join(way))
+        remedy = "Please report this, with what LOG_LEVEL=debug shows of it."
+        return Row(name, ok=False, detail=f"The check itself broke: {type(error).__name__}.", remedy=remedy)

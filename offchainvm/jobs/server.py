@@ -82,7 +82,7 @@ def reaching_redis() -> Iterator[None]:
 
 
 def _unavailable(error: Exception) -> Unavailable:
-    return Unavailable("redis", f"Redis does not take the call: {error}.", remedy="Check REDIS_URL, and the server's log.")
+    return Unavailable("redis", f"Redis does not take the call: {str(error).rstrip('.')}.", remedy="Check REDIS_URL, and the server's log.")
 
 
 class Server:

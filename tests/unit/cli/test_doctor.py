@@ -12,6 +12,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from offchainvm import cli, logs
 from offchainvm.bridge.watch import Cursor
 from offchainvm.cli import doctor as command
 from offchainvm.cli.checks import chain, fleet, needs, services
@@ -62,8 +63,21 @@ def test_a_check_that_breaks_ends_neither_the_examination_nor_a_secret(run: Run,
     checks(monkeypatch, odd=raising(KeyError("s3cret")), RPC=lambda: "fine")
     code, out, _ = run("doctor", "--role", "dashboard", "--json")
     assert code == 1
-    assert [row["ok"] for row in json.loads(out)["checks"]] == [True, False, True]
+    assert [row["ok"] for row in json.loads(out.splitlines()[-1])["checks"]] == [True, False, True]
     assert "s3cret" not in out
+
+
+def test_the_way_to_what_broke_a_check_is_shown_at_debug_level(monkeypatch: pytest.MonkeyPatch) -> None:
+    checks(monkeypatch, odd=raising(KeyError("what")))
+    levels, told = list[str](), list[dict[str, object]]()
+    monkeypatch.setattr(logs, "configure", lambda *, level, **_: levels.append(level))
+    monkeypatch.setattr(command, "log", SimpleNamespace(debug=lambda _event, **more: told.append(more)))
+    for level in ("debug", "info"):
+        monkeypatch.setenv("LOG_LEVEL", level)
+        with pytest.raises(SystemExit):
+            cli.main(["doctor", "--role", "dashboard"])
+    assert levels == ["debug", "warn"]
+    assert [(one["check"], one["error"], "test_doctor.py" in str(one["way"])) for one in told] == [("odd", "KeyError", True)] * 2
 
 
 def test_a_problem_of_the_settings_is_told_once_for_all_roles(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
