@@ -61,10 +61,11 @@ class Sections:
 
     def function_type(self, index: int) -> FunctionType:
         """Type of the function ``index``, imported ones first."""
-        every = self.imported_functions + self.functions
-        if index >= len(every) or every[index] >= len(self.types):
-            raise malformed("a function or type index is out of range")
-        return self.types[every[index]]
+        own = index - len(self.imported_functions)
+        try:
+            return self.types[self.functions[own] if own >= 0 else self.imported_functions[index]]
+        except IndexError:
+            raise malformed("a function or type index is out of range") from None
 
 
 def malformed(sentence: str) -> ExecutionError:

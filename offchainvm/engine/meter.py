@@ -20,7 +20,7 @@ from offchainvm.engine.meter_code import meter_body
 from offchainvm.engine.meter_functions import Functions
 from offchainvm.errors import ExecutionError, Status
 
-METER_VERSION = 8
+METER_VERSION = 9
 """Part of the key of cached native code, and of every count: raise it with each change of the pass or its table."""
 RESERVED = "offchainvm"
 TICK, LEFT, REFUSED = "tick", f"{RESERVED}.left", f"{RESERVED}.refused"
@@ -30,6 +30,7 @@ NATIVE_STACK_BYTES = 8 * STACK_BYTES + (1 << 20)
 """An engine's own stack: what the frames that fit the estimate may really need, and one of a function that calls nothing."""
 _TYPE, _IMPORT, _FUNCTION, _GLOBAL, _EXPORT, _START, _ELEMENT, _CODE = 1, 2, 3, 6, 7, 8, 9, 10
 _ORDER = (1, 2, 3, 4, 5, 6, 7, 8, 9, 12, 10, 11)
+_V128 = 0x7B
 _DECLARATIVE = b"\x03\x00"
 _CONSTANT = re.compile(
     rb"(?:[\x23\x41\x42\xd0][\x80-\xff]*[\x00-\x7f]|\x43.{4}|\x44.{8}|\xfd\x0c.{16}|[\x6a-\x6c\x7c-\x7e])*", re.DOTALL
@@ -97,9 +98,8 @@ def _payloads(wasm: bytes) -> dict[int, bytes]:
 
 
 def _bodies(wasm: bytes, sections: Sections, functions: Functions) -> list[bytes]:
-    most = max((len(kind.results) for kind in sections.types), default=0)
     return [
-        meter_body(wasm, begin, end, kind=sections.types[kind], functions=functions, results=most if most > 1 else 0)
+        meter_body(wasm, begin, end, kind=sections.types[kind], functions=functions)
         for (begin, end), kind in zip(sections.bodies, sections.functions, strict=True)
     ]
 
@@ -165,7 +165,8 @@ def _constants(payload: bytes | None, functions: Functions, one: Callable[[_Copy
 
 
 def _global(copy: _Copy) -> None:
-    copy.skip(2)
+    copy.functions.wide |= copy.byte() == _V128
+    copy.skip(1)
     copy.constant()
 
 

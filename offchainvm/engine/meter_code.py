@@ -39,8 +39,9 @@ _COUNTED, _FREE, _BLOCK, _ELSE_OR_END, _BRANCH, _FUNCTION, _LEAVE, _INDIRECT, _B
 _BLOCK_OP, _LOOP, _IF, _END, _BR, _BR_IF, _BR_TABLE, _RETURN, _CALL, _RETURN_CALL = 2, 3, 4, 0x0B, 0x0C, 0x0D, 0x0E, 0x0F, 0x10, 0x12
 _RETURN_CALL_INDIRECT, _GET_LOCAL, _REF_FUNC, _MEMORY_GROW, _TABLE_GROW = 0x13, 0x20, 0xD2, b"\x40", b"\xfc\x0f"
 _HEIGHT_MAX = 3
-# What a frame may need: measured frames of compiled Rust are a half of it, frames made to be large less than eight times.
-_FRAME_BYTES, _SLOT_BYTES, _CODE_BYTES_A_FRAME_BYTE = 64, 16, 4
+# What a frame may need: measured frames of compiled Rust are a half of it, frames made to be large less than eight times. Three
+# bytes of code put a value on the stack of operands, and a call may take hundreds from it; arguments are in registers at first.
+_FRAME_BYTES, _SLOT_BYTES, _CODE_BYTES_A_FRAME_BYTE, _REGISTER_ARGUMENTS = 64, 16, 2, 6
 
 
 @dataclass
@@ -80,12 +81,14 @@ class _Body:
     """One function on its way; ``loops`` are the open ones, ``heads`` all by the place of their first charge.
 
     ``runs`` have a place, code for the count before them, and a cost; the first is the function's own. ``place`` is below zero
-    while none is open.
+    while none is open. ``passed`` is how many arguments one of its calls passes at most, ``given_back`` how many results calls
+    that have several give in all, and the function itself.
     """
 
     data: bytes
     copied: int
     functions: Functions
+    locals: Locals
     code: Snippets
     parts: list[bytes] = field(default_factory=list)
     runs: list[tuple[int, bytes, int]] = field(default_factory=list)
@@ -97,6 +100,8 @@ class _Body:
     place: int = -1
     reachable: bool = True
     calls: bool = False
+    passed: int = 0
+    given_back: int = 0
 
     def insert(self, position: int, code: bytes) -> None:
         self.parts += (self.data[self.copied : position], code)
@@ -124,9 +129,18 @@ class _Body:
         self.close()
         self.reachable = False
 
-    def fill(self) -> None:
+    def called(self, kind: FunctionType) -> None:
+        """It calls a function of this type."""
+        self.calls, self.passed = True, max(self.passed, len(kind.params))
+        self.give_back(kind)
+
+    def give_back(self, kind: FunctionType) -> None:
+        if len(kind.results) > 1:
+            self.given_back += len(kind.results)
+
+    def fill(self, frame_bytes: int) -> None:
         (first, _, first_cost), *others = self.runs
-        self.parts[first] = self.code.entry(first_cost, calls=self.calls)
+        self.parts[first] = self.code.entry(first_cost, frame_bytes, calls=self.calls)
         for place, count, cost in others:
             self.parts[place] = self.code.charge(cost, count)
             if cost and place in self.heads:
@@ -135,7 +149,7 @@ class _Body:
     def _fill_loop(self, place: int, cost: int) -> None:
         """A head that costs nothing is left to another head at once, and nothing is asked there."""
         loop = self.heads[place]
-        self.parts[loop.outer] = loop.operator + self.code.more(cost, loop.written)
+        self.parts[loop.outer] = loop.operator + self.code.more(cost, *self.locals.aside(loop.written))
         if loop.choices:
             self.parts[place] = self.code.ask(cost) + self.parts[place]
             return
@@ -143,24 +157,20 @@ class _Body:
             self.parts[jump] = self.code.jump(cost, label)
 
 
-def meter_body(data: bytes, start: int, end: int, *, kind: FunctionType, functions: Functions, results: int) -> bytes:
-    """The metered body (locals included, its size not) of the function ``data[start:end]``, which is known to be valid.
-
-    ``results``: how many values a call in it may give, if more than one.
-    """
+def meter_body(data: bytes, start: int, end: int, *, kind: FunctionType, functions: Functions) -> bytes:
+    """The metered body (locals included, its size not) of the function ``data[start:end]``, which is known to be valid."""
     reader = Reader(data, start, end)
     found = Locals(kinds(kind.params), reader)
-    calls = data.count(b"\x10", reader.position, end) + data.count(b"\x11", reader.position, end) if results else 0
-    frame_bytes = _FRAME_BYTES + _SLOT_BYTES * (found.count + results * (calls + 1)) + (end - start) // _CODE_BYTES_A_FRAME_BYTE
-    code = Snippets(found, frame_bytes, counter=functions.counter, refused=functions.refused, tick=functions.tick)
-    body = _Body(data, reader.position, functions, code)
+    body = _Body(data, reader.position, functions, found, functions.code(found.places))
+    body.give_back(kind)
     body.open(reader.position, b"")
     body.cost = 1
     body.insert(reader.position, bytes([_BLOCK_OP]) + functions.types.block(kind.results))
     body.frames.append(_Frame(_BLOCK_OP, True))
     _walk(body, reader, found.moved)
     body.insert(end, b"")
-    body.fill()
+    slots = found.count + max(0, body.passed - _REGISTER_ARGUMENTS) + body.given_back
+    body.fill(_FRAME_BYTES + _SLOT_BYTES * slots + (end - start) // (1 if functions.wide else _CODE_BYTES_A_FRAME_BYTE))
     return b"".join((found.declared(), *body.parts))
 
 
@@ -290,6 +300,7 @@ def _function(body: _Body, reader: Reader, at: int) -> None:
     elif body.functions.imported(index):
         _host_call(body, reader, at, bytes([_CALL]) + unsigned(index))
     else:
+        body.called(body.functions.type_of(index))
         arguments = body.code.tail_arguments if opcode == _RETURN_CALL else body.code.arguments
         _call(body, reader, at, arguments + bytes([opcode]) + unsigned(body.functions.called(index)))
 
@@ -308,7 +319,6 @@ def _host_call(body: _Body, reader: Reader, at: int, call: bytes) -> None:
 
 def _call(body: _Body, reader: Reader, at: int, code: bytes) -> None:
     """What nobody reaches has to be valid too."""
-    body.calls = True
     body.replace(at, reader.position, code)
     if body.data[at] in (_RETURN_CALL, _RETURN_CALL_INDIRECT):
         body.leave()
@@ -331,6 +341,7 @@ def _indirect(body: _Body, reader: Reader, at: int) -> None:
     reader.leb()
     table = body.data[start : reader.position]
     body.cost += 1
+    body.called(body.functions.types.guests[kind])
     arguments = body.code.tail_arguments if opcode == _RETURN_CALL_INDIRECT else body.code.arguments
     call = bytes([opcode]) + unsigned(body.functions.types.metered(kind)) + table
     _call(body, reader, at, body.code.around(arguments) + call)

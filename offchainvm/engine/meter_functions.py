@@ -8,8 +8,11 @@ each function that the host may call, and one for each of the host's that the gu
 
 from __future__ import annotations
 
+import functools
+
 from offchainvm.engine.binary import VALUE_TYPES, FunctionType, Sections, signed, unsigned
-from offchainvm.engine.meter_snippets import CALL, CONST, END, GET, GET_GLOBAL, SET_GLOBAL
+from offchainvm.engine.meter_locals import Places
+from offchainvm.engine.meter_snippets import CALL, CONST, END, GET, GET_GLOBAL, SET_GLOBAL, Snippets
 
 # wasmtime starts a module in a function of its own, which calls the module's.
 _START_COST = 2
@@ -18,6 +21,7 @@ _FUNCTION, _NO_LOCALS, _NO_RESULT = b"\x60", b"\x00", b"\x40"
 _COUNT = _STACK = _KINDS["i64"]
 
 
+@functools.lru_cache(1024)
 def kinds(names: tuple[str, ...]) -> bytes:
     """A byte for each of these value types."""
     return b"".join(_KINDS[name] for name in names)
@@ -27,7 +31,7 @@ class Types:
     """The guest's types, their twins in the same order, and what else the pass needs: ``added`` stand behind the guest's."""
 
     def __init__(self, guests: list[FunctionType]) -> None:
-        self._guests = len(guests)
+        self.guests, self._guests = guests, len(guests)
         self.added = [_entry(kinds(kind.params) + _COUNT + _STACK, kinds(kind.results) + _COUNT) for kind in guests]
         self.tick = self._add(_COUNT, _COUNT)
         self._blocks: dict[tuple[str, ...], bytes] = {}
@@ -57,16 +61,27 @@ class Functions:
     """Indices: the imports keep theirs, then come ``tick``, the guest's functions in their order, and adapters as they are asked for.
 
     ``counter`` is the global that holds the count while no metered function does, ``refused`` the one behind it. ``declared`` are the
-    functions that bodies refer to, which a module has to declare.
+    functions that bodies refer to, which a module has to declare. ``wide``: it has globals of 16 bytes.
     """
 
     def __init__(self, sections: Sections, *, counter: int, stack_bytes: int) -> None:
         self._sections, self.types, self._stack_bytes = sections, Types(sections.types), stack_bytes
         self.counter, self.refused, self.tick = counter, counter + 1, len(sections.imported_functions)
+        self.wide = False
         self.declared: dict[int, None] = {}
+        self._code: dict[Places, Snippets] = {}
         self._adapters: dict[tuple[int, bool], int] = {}
         self._adapter_types, self.adapter_bodies = list[int](), list[bytes]()
         self._load, self._save = GET_GLOBAL + unsigned(counter), SET_GLOBAL + unsigned(counter)
+
+    def code(self, places: Places) -> Snippets:
+        """What is inserted into a function with these places; many functions have the same."""
+        if places not in self._code:
+            self._code[places] = Snippets(places, counter=self.counter, refused=self.refused, tick=self.tick)
+        return self._code[places]
+
+    def type_of(self, function: int) -> FunctionType:
+        return self._sections.function_type(function)
 
     def imported(self, function: int) -> bool:
         return function < self.tick

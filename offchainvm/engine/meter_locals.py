@@ -7,9 +7,11 @@ aside around that call as a value of another kind, which lives only there.
 
 from __future__ import annotations
 
+import functools
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterator
 from itertools import accumulate
+from typing import NamedTuple
 
 from offchainvm.engine.binary import Reader, unsigned
 
@@ -21,9 +23,26 @@ _ASIDE = {_I32: (_F32, b"\xbe", b"\xbc"), _I64: (_F64, b"\xbf", b"\xbd"), _F32: 
 _INTEGERS, _PRESERVED = (_I32, _I64), 4
 _PLACES = (_I32, _I64, _F32, _F64)
 _GIVEN = 2
+_ONE_OF = [b"\x01" + bytes([kind]) for kind in range(0x80)]
 _GET, _SET = b"\x20", b"\x21"
 _LANES = (b"\xfd\x1d\x00", b"\xfd\x1d\x01")
 _SPLAT, _REPLACE_LANE = b"\xfd\x12", b"\xfd\x1e\x01"
+
+
+class Places(NamedTuple):
+    """Where a function's locals of the pass are, and what it was given."""
+
+    given_count: bytes
+    given_stack: bytes
+    counter: bytes
+    size: bytes
+    answer: bytes
+    stack: bytes
+
+
+@functools.lru_cache(1024)
+def _places(first_given: int, first_added: int) -> Places:
+    return Places(*map(unsigned, (first_given, first_given + 1, *range(first_added, first_added + 4))))
 
 
 class Locals:
@@ -41,18 +60,20 @@ class Locals:
         displaced = range(first, min(first + _GIVEN, self.count))
         self._declared, self._first_added = _without(len(displaced), declared), max(self.count, first + _GIVEN)
         self._added = [_I64, _I32, _I32, _I64, *map(self._kind, displaced)]
-        self.counter, self.size, self.answer, self.stack = (unsigned(self._first_added + index) for index in range(4))
-        self.given_count, self.given_stack = unsigned(first), unsigned(first + 1)
+        self.places = _places(first, self._first_added)
         self.moved = {index: unsigned(place) for place, index in enumerate(displaced, self._first_added + 4)}
         self._places: dict[int, list[bytes]] = {kind: [] for kind in _PLACES}
 
     def declared(self) -> bytes:
         """The declarations, with all that the pass needs by now."""
-        groups = [*self._declared, *((1, kind) for kind in self._added)]
-        return unsigned(len(groups)) + b"".join(unsigned(count) + bytes([kind]) for count, kind in groups)
+        added = b"".join([_ONE_OF[kind] for kind in self._added])
+        own = b"".join([unsigned(count) + bytes([kind]) for count, kind in self._declared])
+        return unsigned(len(self._declared) + len(self._added)) + own + added
 
-    def aside(self, written: Iterable[int]) -> tuple[bytes, bytes]:
+    def aside(self, written: Collection[int]) -> tuple[bytes, bytes]:
         """Code that puts these locals aside, and code that takes them back; references stay where they are."""
+        if not written:
+            return b"", b""
         free = {kind: iter(places) for kind, places in self._places.items()}
         there, back = list[bytes](), list[bytes]()
         kinds = {index: self._kind(index) for index in written}
@@ -88,6 +109,8 @@ class Locals:
 
 def _without(first: int, groups: list[tuple[int, int]]) -> list[tuple[int, int]]:
     """The groups without their ``first`` locals."""
+    if not first:
+        return groups
     kept = list[tuple[int, int]]()
     for count, kind in groups:
         taken = min(first, count)

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 from offchainvm.engine.binary import signed, unsigned
-from offchainvm.engine.meter_locals import Locals
+from offchainvm.engine.meter_locals import Places
 
 STACK_OVERFLOW = -(1 << 63)
 """What ``tick`` gets where calls nest too deep."""
@@ -19,39 +17,39 @@ _SMALL_FRAME_BYTES = 512
 
 
 class Snippets:
-    """For a function with these locals, whose frame is taken to need ``frame_bytes``.
+    """For all functions whose own locals stand at these places.
 
     ``counter`` is the global that holds the count while no function does, ``refused`` the one of the pages that the
     memory would have had by the growth that was refused last, ``tick`` the host's function for a count below zero.
     """
 
-    def __init__(self, found: Locals, frame_bytes: int, *, counter: int, refused: int, tick: int) -> None:
-        self._locals, self._small = found, frame_bytes <= _SMALL_FRAME_BYTES
-        self.count, self.set_count = GET + found.counter, SET + found.counter
+    def __init__(self, places: Places, *, counter: int, refused: int, tick: int) -> None:
+        self._size, self._answer, self._given_count = places.size, places.answer, GET + places.given_count
+        self.count, self.set_count = GET + places.counter, SET + places.counter
         self.load, set_global = GET_GLOBAL + unsigned(counter), SET_GLOBAL + unsigned(counter)
-        stack, frame = GET + found.stack, CONST + signed(frame_bytes)
         self.save, self._tick = self.count + set_global, CALL + unsigned(tick)
         # count = global = what is on the stack of operands
-        self._keep = _TEE + found.counter + set_global
+        self._keep = _TEE + places.counter + set_global
         # if (count = what is there) < 0: count = global = tick(count)
-        self._check = _TEE + found.counter + _IF_NEGATIVE + self.count + self._tick + self._keep + END
+        self._check = _TEE + places.counter + _IF_NEGATIVE + self.count + self._tick + self._keep + END
         # check; if (stack = given - frame) < 0: global = count, tick(STACK_OVERFLOW)
-        self._enter = b"".join((
-            self._check, GET, found.given_stack, frame, _SUBTRACT, _TEE, found.stack,
-            _IF_NEGATIVE, self.save, CONST, signed(STACK_OVERFLOW), self._tick, _UNREACHABLE, END,
-        ))  # fmt: skip
-        self.arguments, self.tail_arguments = self.count + stack, self.count + stack + frame + _ADD
+        given_stack, overflow = GET + places.given_stack, CONST + signed(STACK_OVERFLOW) + self._tick + _UNREACHABLE
+        self._enter = self._check + given_stack + CONST
+        self._enter_framed = _SUBTRACT + _TEE + places.stack + _IF_NEGATIVE + self.save + overflow + END
+        self.arguments, self.tail_arguments = self.count + GET + places.stack, self.count + given_stack
         self._set_refused = SET_GLOBAL + unsigned(refused)
         self.return_loaded = self.load + _RETURN
 
     def around(self, arguments: bytes) -> bytes:
         """``arguments`` below the index of an indirect call, which is on the stack of operands."""
-        return SET + self._locals.size + arguments + GET + self._locals.size
+        return SET + self._size + arguments + GET + self._size
 
-    def entry(self, cost: int, *, calls: bool) -> bytes:
+    def entry(self, cost: int, frame_bytes: int, *, calls: bool) -> bytes:
         """A small function that calls nothing is the end of every way down, and what it costs is looked at later."""
-        charged = GET + self._locals.given_count + CONST + signed(cost) + _SUBTRACT
-        return charged + (self.set_count if self._small and not calls else self._enter)
+        charged = self._given_count + CONST + signed(cost) + _SUBTRACT
+        if frame_bytes <= _SMALL_FRAME_BYTES and not calls:
+            return charged + self.set_count
+        return charged + self._enter + signed(frame_bytes) + self._enter_framed
 
     def charge(self, cost: int, count: bytes) -> bytes:
         """Count a run of operators; ``count`` puts on the stack of operands what was left before, or nothing where it is there."""
@@ -59,10 +57,12 @@ class Snippets:
             return b"" if count == self.count else count + self.set_count
         return count + CONST + signed(cost) + _SUBTRACT + self.set_count
 
-    def more(self, cost: int, written: Iterable[int]) -> bytes:
-        """if count < cost: count = global = tick(count - cost) + cost"""
+    def more(self, cost: int, aside: bytes, back: bytes) -> bytes:
+        """if count < cost: count = global = tick(count - cost) + cost
+
+        ``aside`` and ``back`` are code around the call.
+        """
         amount = CONST + signed(cost)
-        aside, back = self._locals.aside(written)
         asked = self.count + amount + _SUBTRACT + self._tick + amount + _ADD + self._keep
         return self.count + amount + _LESS + _IF + aside + asked + back + END
 
@@ -76,15 +76,15 @@ class Snippets:
 
     def bulk(self) -> bytes:
         """The size is on the stack of operands, and stays there."""
-        charge = self.count + GET + self._locals.size + _EXTEND + _SUBTRACT
-        return SET + self._locals.size + charge + self._check + self.save + GET + self._locals.size
+        charge = self.count + GET + self._size + _EXTEND + _SUBTRACT
+        return SET + self._size + charge + self._check + self.save + GET + self._size
 
     def growth(self, *, of_memory: bool) -> tuple[bytes, bytes]:
         """Before and after; what was granted is paid for: count -= answer == -1 ? 0 : size
 
         Of memory also: if (answer == -1) refused = memory.size + size
         """
-        size, was_refused = GET + self._locals.size + _EXTEND, GET + self._locals.answer + _REFUSED + _EQUAL
+        size, was_refused = GET + self._size + _EXTEND, GET + self._answer + _REFUSED + _EQUAL
         told = was_refused + _IF + _MEMORY_SIZE + _EXTEND + size + _ADD + self._set_refused + END if of_memory else b""
         paid = CONST + b"\x00" + size + was_refused + _SELECT
-        return self.save + _TEE + self._locals.size, _TEE + self._locals.answer + told + self.load + paid + _SUBTRACT + self._check
+        return self.save + _TEE + self._size, _TEE + self._answer + told + self.load + paid + _SUBTRACT + self._check
