@@ -16,7 +16,7 @@ from typing import Any, NoReturn
 from offchainvm.engine.confine import isolate, limit_resources
 from offchainvm.engine.limits import MIB, Limits
 from offchainvm.engine.machine import Backend, StaleNativeCode
-from offchainvm.engine.protocol import CONTROL_BYTES_MAX, ProtocolError, encode, receive
+from offchainvm.engine.protocol import CONTROL_BYTES_MAX, JOB_DESCRIPTORS_MAX, ProtocolError, encode, receive
 from offchainvm.engine.system_calls import forbid_other_calls
 from offchainvm.errors import ExecutionError, Status
 
@@ -49,7 +49,7 @@ def child_main(jobs: socket.socket, *, zygote: int, report: Report, warm: Warm) 
         if not select.select([jobs], [], [], 0)[0]:
             # Touch, while nobody waits, the pages that every job touches: most of a fork's cost is to copy them.
             warm.up()
-        message, descriptors, *_ = socket.recv_fds(jobs, CONTROL_BYTES_MAX, 4)
+        message, descriptors, *_ = socket.recv_fds(jobs, CONTROL_BYTES_MAX, JOB_DESCRIPTORS_MAX)
         jobs.close()
         if not message:
             os._exit(_NO_JOB)

@@ -12,7 +12,7 @@ from offchainvm.processes import die_with_parent, prctl
 _PR_SET_NO_NEW_PRIVS = 38  # prctl(2)
 HOST_STACK_BYTES = 1536 * 1024
 """Beside a guest's part of a stack, what Python and its host functions need."""
-_DESCRIPTORS_MAX = 64
+_OPEN_FILES_MAX = 64
 _M_ARENA_MAX = -8  # mallopt(3)
 _PROCESSES_MAX = 0
 _STATM_BYTES_MAX = 256
@@ -44,7 +44,7 @@ def isolate(*, parent: int) -> None:
     prctl(_PR_SET_NO_NEW_PRIVS, 1)
     _lower(resource.RLIMIT_FSIZE, 0)
     _lower(resource.RLIMIT_CORE, 0)
-    _lower(resource.RLIMIT_NOFILE, _DESCRIPTORS_MAX)
+    _lower(resource.RLIMIT_NOFILE, _OPEN_FILES_MAX)
 
 
 def limit_resources(*, data_bytes: int, cpu_seconds: int) -> None:

@@ -9,8 +9,9 @@ from offchainvm.engine.machine import Watch
 from offchainvm.engine.meter_snippets import STACK_OVERFLOW
 from offchainvm.engine.wasi import OutOfInstructions, StackOverflow
 
-SLICE_INSTRUCTIONS, FIRST_SLICE_INSTRUCTIONS = 10_000_000, 10_000
-"""What a metered module runs between two looks at the deadline at most: some milliseconds, and never near the grace of a kill.
+SLICE_INSTRUCTIONS, FIRST_SLICE_INSTRUCTIONS = 2_000_000, 10_000
+"""What a metered module runs between two looks at the deadline at most: a millisecond or so, and never near the grace of a kill, also where
+each load waits for memory.
 
 A trap loses what was counted in its slice: so a slice is no more than what was counted before it, but the first.
 """

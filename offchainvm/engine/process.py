@@ -71,7 +71,7 @@ class ZygoteProcess:
         with theirs:
             self._process = _start(theirs.fileno(), engine)
         try:
-            self._ready()
+            self._answer(_START_SECONDS)
         except BaseException:
             self.close()
             raise
@@ -159,12 +159,8 @@ class ZygoteProcess:
         try:
             socket.send_fds(self._control, [json.dumps(job).encode()], descriptors)
         except OSError as error:
+            self._answer(0)  # its last words, if it had any
             raise ZygoteLost(f"it does not take jobs ({error.strerror})") from None
-
-    def _ready(self) -> None:
-        ready = self._answer(_START_SECONDS)
-        if "error" in ready:
-            raise ZygoteLost(f"it did not start: {ready['error']}")
 
     def _answer(self, timeout_seconds: float) -> dict[str, Any]:
         self._control.settimeout(max(0.001, timeout_seconds))
@@ -175,6 +171,8 @@ class ZygoteProcess:
         if not message:
             raise ZygoteLost("it ended")
         answer: dict[str, Any] = json.loads(message)
+        if "error" in answer:
+            raise ZygoteLost(f"it ended by {answer['error']}")
         return answer
 
 

@@ -16,6 +16,8 @@ from typing import Any
 _HEADER = struct.Struct("!II")
 HEAD_BYTES_MAX = 4 << 20
 CONTROL_BYTES_MAX = 16 * 1024
+JOB_DESCRIPTORS_MAX = 4
+"""A job's channel, and its native code; what is more would be dropped."""
 
 
 class ProtocolError(Exception):

@@ -26,7 +26,8 @@ from offchainvm.errors import ExecutionError, Status
 from offchainvm.logs import get_logger
 
 log = get_logger()
-KILL_GRACE_SECONDS = 0.2
+KILL_GRACE_SECONDS = 0.5
+"""Some slices of a guest that waits for memory, and less than a second that would be charged."""
 _NATIVE_BYTES_MAX = 512 * MIB
 
 

@@ -26,10 +26,9 @@ from typing import Any
 from offchainvm.engine.child import Warm, child_main
 from offchainvm.engine.confine import allow_stack
 from offchainvm.engine.meter import NATIVE_STACK_BYTES
-from offchainvm.engine.protocol import CONTROL_BYTES_MAX
+from offchainvm.engine.protocol import CONTROL_BYTES_MAX, JOB_DESCRIPTORS_MAX
 from offchainvm.processes import die_with_parent
 
-DESCRIPTORS_MAX = 4
 _PROGRESS = struct.Struct("=QQ")
 
 
@@ -44,11 +43,11 @@ def main(control_fd: int, parent: int, *, die_with_thread: bool, engine: str, me
     allow_stack(NATIVE_STACK_BYTES)
     control = socket.socket(fileno=control_fd)
     try:
-        zygote = Zygote(control, engine, metering)
+        Zygote(control, engine, metering).serve()
     except Exception as error:
-        control.send(json.dumps({"error": f"{type(error).__name__}: {error}"[:1000]}).encode())
-        return
-    zygote.serve()
+        # A child that stands by dies with this process. Nobody may be there any more to be told.
+        with contextlib.suppress(OSError):
+            control.send(json.dumps({"error": f"{type(error).__name__}: {error}"[:1000]}).encode())
 
 
 @dataclass(frozen=True)
@@ -83,18 +82,15 @@ class Zygote:
 
     def serve(self) -> None:
         self._control.send(json.dumps({"ready": True}).encode())
-        child = self._fork()
-        try:
-            while True:
-                message, descriptors, *_ = socket.recv_fds(self._control, CONTROL_BYTES_MAX, DESCRIPTORS_MAX)
-                if not message:
-                    return
-                answer = self._job(child, json.loads(message), descriptors)
-                self._control.send(json.dumps(answer).encode())
-                child = self._fork()
-        finally:
-            child.kill()
-            child.reap()
+        while True:
+            child = self._fork()
+            message, descriptors, *_ = socket.recv_fds(self._control, CONTROL_BYTES_MAX, JOB_DESCRIPTORS_MAX)
+            if not message:
+                break
+            answer = self._job(child, json.loads(message), descriptors)
+            self._control.send(json.dumps(answer).encode())
+        child.kill()
+        child.reap()
 
     def _fork(self) -> _Child:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)

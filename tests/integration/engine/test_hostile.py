@@ -219,6 +219,22 @@ def test_an_endless_loop_is_stopped_at_its_time_with_its_count(hostile):
     assert result.cpu_ms > 0
 
 
+# Each place says where the next one is, by the steps of a random number generator that comes to all of them: no load can begin before the
+# one before it has waited for memory.
+CHASE = """(local $here i32) (local $next i32)
+  (loop $lay (i32.store (local.get $here) (local.tee $next (i32.shl (i32.and (i32.const 0xfffff) (i32.add (i32.const 1013904223)
+    (i32.mul (i32.const 1664525) (i32.shr_u (local.get $here) (i32.const 6))))) (i32.const 6))))
+    (br_if $lay (local.tee $here (local.get $next))))
+  (loop $go (local.set $here (i32.load (local.get $here))) (br $go))"""
+
+
+def test_a_chase_through_memory_is_stopped_at_its_time(hostile):
+    limits = {"memory_bytes": 64 * MIB, "instructions": 10**15, "wall_seconds": 0.8}
+    result = hostile(start(CHASE, memory='(memory (export "memory") 1024)'), **limits)
+    assert result.status is Status.TIMEOUT
+    assert result.instructions_used > 1_000_000
+
+
 def test_a_sleeping_program_is_stopped_at_its_time(hostile):
     # One relative clock subscription of an hour.
     body = """(i64.store (i32.const 24) (i64.const 3600000000000)) (i32.store (i32.const 16) (i32.const 1))

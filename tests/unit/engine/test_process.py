@@ -14,10 +14,16 @@ import pytest
 
 from offchainvm.engine import process
 from offchainvm.engine.identity import find_engine
-from offchainvm.engine.process import Ending, ZygoteProcess
+from offchainvm.engine.process import Ending, ZygoteLost, ZygoteProcess
 
 JOB = {"kind": "run", "kill_after_seconds": 20}
 SEEN = {"exit": -9, "killed": False, "instructions": 7, "memory_bytes": 9, "wall_ms": 3.0, "cpu_ms": 2.0}
+
+
+def _last_words(control: socket.socket) -> None:
+    with control:
+        control.send(b'{"ready":true}')
+        control.send(b'{"error":"BlockingIOError: no more processes"}')
 
 
 class _Gone:
@@ -63,6 +69,18 @@ def answered(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[bytes], Endi
     yield answer
     for thread in threads:
         thread.join()
+
+
+def test_a_zygote_that_failed_between_two_jobs_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    def start(control_fd: int, _engine: Any) -> Any:
+        _last_words(socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET, fileno=os.dup(control_fd)))
+        return _Gone()
+
+    monkeypatch.setattr(process, "_start", start)
+    zygote = ZygoteProcess(find_engine("wasmtime"))
+    with pytest.raises(ZygoteLost, match="it ended by BlockingIOError: no more processes"):
+        zygote.run(JOB, {}, b"", descriptors=(), max_bytes=10)
+    zygote.close()
 
 
 @pytest.mark.parametrize("untrusted", [b"\xff" * 8, b"\0\0\0\2\0\0\0\0[]", b'\0\0\0\x0b\0\0\0\0{"sizes":5}', b"\0\0\0\2\0\0\0\x0b{}"])
