@@ -97,12 +97,15 @@ def run(
     unsupported_feature, module_too_complex, link_error, compile_timeout, compile_resource_limit); 13 the engine failed
     (engine_crash, cancelled, internal_error); 2 the command was called wrongly, or the engine cannot be used here.
     """
-    limits = Limits(
-        instructions=parse_count(max_instructions),
-        memory_bytes=parse_bytes(max_memory),
-        wall_seconds=parse_seconds(max_time),
-        output_bytes=parse_bytes(max_output),
-    )
+    try:
+        limits = Limits(
+            instructions=parse_count(max_instructions),
+            memory_bytes=parse_bytes(max_memory),
+            wall_seconds=parse_seconds(max_time),
+            output_bytes=parse_bytes(max_output),
+        )
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
     request = ExecutionRequest(input=_input(input), limits=limits, environment=_environment(env or []), entry=entry.value)
     with tempfile.TemporaryDirectory(prefix="offchainvm-run-") as folder, _supervisor(Path(folder), engine, metering) as supervisor:
         result = supervisor.execute(module, request)

@@ -8,6 +8,8 @@ KIB = 1024
 MIB = 1024 * KIB
 WASM_PAGE_BYTES = 64 * KIB
 WASM_MEMORY_BYTES_MAX = 4096 * MIB
+INSTRUCTIONS_MAX = (1 << 63) - 1
+"""Counters are of 64 bits, with a sign."""
 TABLE_ELEMENTS_MAX = 1_000_000
 """Of all tables of a module together."""
 
@@ -32,6 +34,8 @@ class Limits:
     stderr_bytes: int = 64 * KIB
 
     def __post_init__(self) -> None:
+        if self.instructions > INSTRUCTIONS_MAX:
+            raise ValueError(f"more than {INSTRUCTIONS_MAX} instructions cannot be counted")
         if self.instructions < 0 or self.memory_bytes < 0 or self.wall_seconds <= 0 or self.output_bytes < 0 or self.stderr_bytes < 0:
             raise ValueError("a limit is negative, or leaves no time")
 

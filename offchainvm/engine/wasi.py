@@ -18,7 +18,7 @@ from typing import Protocol
 from offchainvm.engine.binary import FunctionType
 
 WASI_MODULE = "wasi_snapshot_preview1"
-SUCCESS, BADF, FAULT, INVAL, NOSYS, NOTSUP, SPIPE, TWOBIG = 0, 8, 21, 28, 52, 58, 70, 1
+SUCCESS, BADF, FAULT, INVAL, NOSYS, SPIPE = 0, 8, 21, 28, 52, 70
 _I, _L = "i32", "i64"
 _STDIN, _STDOUT, _STDERR = 0, 1, 2
 _CHARACTER_DEVICE = 2

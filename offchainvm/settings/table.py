@@ -144,7 +144,9 @@ class Settings(BaseModel):
     )
     default_max_memory_mb: int = setting(128, "Memory of a request that names none.", unit="MiB", roles=(B, M, E), ge=1, le=4096)
     default_max_execution_seconds: int = setting(60, "Time of a request that names none.", unit="seconds", roles=(B, M, E), ge=1)
-    max_instructions: int = setting(100_000_000_000, "Most instructions that any request gets.", unit="instructions", roles=(B, M, E), ge=1)
+    max_instructions: int = setting(
+        100_000_000_000, "Most instructions that any request gets.", unit="instructions", roles=(B, M, E), ge=1, le=(1 << 63) - 1
+    )
     max_memory_mb: int = setting(512, "Most memory that any request gets.", unit="MiB", roles=(B, M, E), ge=1, le=4096)
     max_execution_seconds: int = setting(120, "Longest time that any request gets.", unit="seconds", roles=(B, M, C, E), ge=1, le=3600)
     wasm_runtime: Literal["wasmtime", "wasmer"] = setting("wasmtime", "Engine of executions: wasmtime or wasmer.", roles=(E,))

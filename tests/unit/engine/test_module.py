@@ -192,3 +192,5 @@ def test_the_host_functions_have_the_types_that_the_engine_has():
 def test_limits_that_cannot_be_are_refused():
     with pytest.raises(ValueError, match="limit"):
         Limits(instructions=1, memory_bytes=1, wall_seconds=0)
+    with pytest.raises(ValueError, match="cannot be counted"):
+        Limits(instructions=1 << 63, memory_bytes=1, wall_seconds=1)
