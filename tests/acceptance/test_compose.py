@@ -156,6 +156,7 @@ class Compose:
         self._environment = {name: os.environ[name] for name in ("PATH", "DOCKER_HOST") if name in os.environ} | {"HOME": str(folder)}
         self.project = f"offchainvm-test-{secrets.token_hex(4)}"
         self._folder = folder
+        shutil.copytree(ROOT / "deploy" / "compose", folder / "deploy" / "compose")
         self._files = (*(str(ROOT / file) for file in FILES), str(with_our_prometheus(folder)))
 
     def __call__(self, *words: str) -> str:

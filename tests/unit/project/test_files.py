@@ -34,6 +34,14 @@ def test_a_service_is_given_the_secrets_of_its_role_alone(name: str, secrets: li
     assert re.findall(r"secrets: \[(.*)\]", service(name)) == secrets
 
 
+@pytest.mark.parametrize("variable", ["OPERATOR_KEYS_FILE", "NEARDATA_KEY_FILE"])
+def test_a_secret_that_not_everybody_has_is_an_empty_file_unless_one_is_named(variable: str) -> None:
+    """A device would do as well, but docker-compose 1.29 would warn of it at each command."""
+    [default] = re.findall(rf"file: \$\{{{variable}:-(.*)}}", COMPOSE)
+    assert (ROOT / default).is_file()
+    assert (ROOT / default).read_bytes() == b""
+
+
 @pytest.mark.parametrize("name", ["flower", "web"])
 def test_a_page_reads_no_setting_of_the_workers(name: str) -> None:
     assert "env_file: []" in service(name)
