@@ -71,6 +71,15 @@ def test_what_stands_in_the_env_file_is_how_many_of_each_and_who_may_use_docker(
     assert value(services["redis"], "image") == "offchainvm-redis"
 
 
+def test_another_count_changes_nothing_but_that_service_so_no_container_starts_anew(config: Config) -> None:
+    names = re.findall(r"\$\{([A-Z]+_COUNT):-1\}", (ROOT / "docker-compose.yml").read_text())
+    assert len(names) == len(set(names)) >= 7
+    before, after = config(), config(*(f"{name}=5" for name in names), "COMPOSE_PROFILES=monitor,web")
+    counted = {name.removesuffix("_COUNT").lower() for name in names}
+    for name in SERVICES:
+        assert after[name] == (before[name].replace("scale: 1\n", "scale: 5\n") if name in counted else before[name])
+
+
 def test_every_container_of_ours_uses_the_redis_of_the_file_unless_another_is_named(config: Config) -> None:
     assert values(config(), "REDIS_URL") == {"redis://redis:6379/0"}
     named = "sentinel://:word@one.internal:26379,two.internal:26379/0?service=jobs"
