@@ -24,7 +24,7 @@ from offchainvm.bridge.link import Link, turns
 from offchainvm.bridge.pace import Pace, Wait
 from offchainvm.bridge.verdicts import Verdicts
 from offchainvm.errors import Unavailable
-from offchainvm.jobs.resolves import Resolves, Transaction
+from offchainvm.jobs.resolves import Resolves, RowOutcome, Transaction
 from offchainvm.jobs.server import reaching_redis
 from offchainvm.logs import get_logger
 from offchainvm.near.nonces import UNTIL_EMPTY, Nonces
@@ -314,6 +314,13 @@ class Settler:
             state=outcome.state.value,
             gas_burnt=outcome.gas_burnt,
         )
+        self._measure(flight, rows)
+
+    def _measure(self, flight: Transaction, rows: Sequence[RowOutcome]) -> None:
+        metrics.RESOLVE_SECONDS.observe(max(0.0, time.time() - flight.stored_at))
+        ended = [data_id for data_id, row in zip(flight.data_ids, rows, strict=True) if row.verdict is not None]
+        for accepted_at in self._resolves.accepted_at(ended):
+            metrics.JOB_SECONDS.observe(max(0.0, time.time() - accepted_at))
 
     def _mark_dead(self, flight: Transaction, evidence: Evidence) -> None:
         if self._resolves.dead(flight.hash, evidence.attempts):

@@ -137,6 +137,14 @@ class Resolves:
             value = self._redis.hget(key("job", data_id), "hashes")
         return [] if value is None else text(value).split()
 
+    def accepted_at(self, data_ids: Sequence[str]) -> list[float]:
+        """When these jobs were accepted, in seconds since 1970; without those whose record is gone."""
+        with reaching_redis():
+            pipe = self._redis.pipeline(transaction=False)
+            for data_id in data_ids:
+                pipe.hget(key("job", data_id), "accepted")
+            return [int(value) / 1000 for value in pipe.execute() if value is not None]
+
     def answer_bell(self) -> None:
         """The doorbell was heard: who comes with a row from now on, or frees a window, rings again.
 

@@ -51,6 +51,10 @@ TRANSACTIONS = Counter(
     outcome=("signed", "sent", "unsent", "sent_again", "succeeded", "failed", "dead"),
 )  # fmt: skip
 
+# Counted by the bridge, when an outcome is final.
+RESOLVE_SECONDS = Histogram("resolve_seconds", "Time from a transaction's signature to its final outcome on chain.", buckets=_QUICK_SECONDS)
+JOB_SECONDS = Histogram("job_seconds", "Time from a job's acceptance to its end: its answer is final on chain.", buckets=_LONG_SECONDS)
+
 # Counted by whoever calls.
 COORDINATOR_SECONDS = Histogram(
     "coordinator_call_seconds", "HTTP calls of the Coordinator; a poll lasts until a task comes.", buckets=_QUICK_SECONDS,

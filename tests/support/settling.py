@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from types import SimpleNamespace
 from typing import Any, cast
@@ -99,6 +101,7 @@ class FakeResolves:
 
     flights: dict[str, Transaction] = field(default_factory=dict)
     settled: dict[str, list[RowOutcome]] = field(default_factory=dict)
+    job_age_seconds: float = 30.0
     dead_hashes: list[str] = field(default_factory=list)
     earlier: dict[str, list[str]] = field(default_factory=dict)
     included_hashes: list[str] = field(default_factory=list)
@@ -106,7 +109,7 @@ class FakeResolves:
     waiting: int = 0
 
     def add(self, hash: str = "h1", nonce: int = 5, attempts: int = 1, jobs: tuple[str, ...] = ("job",)) -> Transaction:
-        self.flights[hash] = Transaction(hash, KEY, nonce, 50, hash.encode(), jobs, attempts)
+        self.flights[hash] = Transaction(hash, KEY, nonce, 50, hash.encode(), jobs, attempts, stored_at=time.time() - 2)
         return self.flights[hash]
 
     def in_flight(self) -> list[Transaction]:
@@ -121,6 +124,9 @@ class FakeResolves:
     def settle(self, hash: str, outcomes: list[RowOutcome], *, burnt_yocto: int = 0) -> bool:
         self.settled[hash] = outcomes
         return self.flights.pop(hash, None) is not None
+
+    def accepted_at(self, data_ids: Sequence[str]) -> list[float]:
+        return [time.time() - self.job_age_seconds] * len(data_ids)
 
     def dead(self, hash: str, attempts_seen: int) -> bool:
         if self.flights[hash].attempts != attempts_seen:

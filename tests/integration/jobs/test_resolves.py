@@ -18,6 +18,12 @@ ACCEPTED = RowOutcome(Verdict.ACCEPTED)
 KEY = "ed25519:operator"
 
 
+def test_jobs_are_asked_when_they_were_accepted_and_one_without_a_record_is_left_out(house: Any) -> None:
+    data_id = house.waiting(1)
+    assert house.resolves.accepted_at([data_id, "f" * 64]) == [house.store.get(data_id).accepted_at]
+    assert house.resolves.accepted_at([]) == []
+
+
 def test_many_commits_ring_once_until_a_take_clears_the_bell(house: Any) -> None:
     house.waiting(1)
     house.waiting(2)

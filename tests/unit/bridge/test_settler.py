@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from settling import KEY, FakeRpc, World, failed, pending, succeeded
 
+from offchainvm import metrics
 from offchainvm.jobs.record import Verdict
 from offchainvm.jobs.resolves import RowOutcome
 from offchainvm.near.rpc import AccessKey, RpcRefused, RpcUnavailable
@@ -19,6 +20,22 @@ def test_a_success_settles_and_tells(world: World) -> None:
     world.turn()
     assert world.resolves.settled == {"h1": [RowOutcome(Verdict.ACCEPTED)]}
     assert world.told == 1
+
+
+def test_the_way_of_a_transaction_and_of_its_jobs_is_measured_when_it_is_final(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = dict[str, list[float]]()
+    for series in (metrics.RESOLVE_SECONDS, metrics.JOB_SECONDS):
+        monkeypatch.setattr(series, "observe", lambda seconds, name=series.name: seen.setdefault(name, []).append(round(seconds)))
+    world.resolves.add(jobs=("a", "b"))
+    world.turn()
+    world.rpc.answers["h1"] = failed("no such method", index=1)
+    world.turn()
+    assert seen == {"offchainvm_resolve_seconds": [2]}  # both rows wait again: no job has ended
+    world.resolves.add("h2")
+    world.turn()
+    world.rpc.answers["h2"] = succeeded()
+    world.turn()
+    assert seen == {"offchainvm_resolve_seconds": [2, 2], "offchainvm_job_seconds": [30]}
 
 
 def test_while_rows_wait_one_look_at_the_nonces_frees_the_slots_of_all_and_each_is_looked_up_when_it_may_be_final(world: World) -> None:
