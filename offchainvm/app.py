@@ -35,8 +35,9 @@ from offchainvm.settings import Role, Settings, environment_of, load, load_commo
 log = logs.get_logger()
 
 WORKER_ROLES = (Role.COMPILE, Role.EXECUTE, Role.RESOLVE)
-POOLS = ("prefork", "solo")
-"""One job at a time in a process: a lease, and the sandbox's process group, belong to the process that holds them."""
+POOL = "prefork"
+"""Of compile and execute: a process for each job, which holds its lease and its sandbox's process group, beside one that is free to
+renew the messages in hand and to say that the worker lives."""
 CONFIG_FILE = Path(__file__).resolve().parent.parent / "celeryconfig.py"
 
 
@@ -106,7 +107,7 @@ def _start_worker(instance: Any, options: dict[str, Any], **_: Any) -> None:
         app.amqp.queues.select([role.value for role in roles])
     if instance.hostname == _default_node_name():
         instance.hostname = f"{'-'.join(role.value for role in roles)}@{common.node_name}"
-    _refuse_shared_processes(_pool_name(options), roles)
+    _refuse_other_pools(_pool_name(options), roles)
     redis = connect(common.redis_url)
     health.add_check("redis", lambda: _ping(redis))
     serve(common.metrics_port, name=instance.hostname)
@@ -135,13 +136,13 @@ def _pool_name(options: dict[str, Any]) -> str:
     return str(pool.__module__).rpartition(".")[2]
 
 
-def _refuse_shared_processes(pool: str, roles: Sequence[Role]) -> None:
-    """End a worker that would run several compile or execute jobs in one process."""
-    shared = [role.value for role in roles if role in {Role.COMPILE, Role.EXECUTE}]
-    if shared and pool not in POOLS:
+def _refuse_other_pools(pool: str, roles: Sequence[Role]) -> None:
+    """End a worker whose compile or execute jobs would share a process with each other, or with what keeps the worker alive."""
+    wanting = [role.value for role in roles if role in {Role.COMPILE, Role.EXECUTE}]
+    if wanting and pool != POOL:
         print(
-            f"offchainvm: the pool {pool!r} runs several jobs in one process, where only one of them could keep its lease. "
-            f"Start the {' and '.join(shared)} worker with -P prefork (the default) or -P solo, and more at once with -c.",
+            f"offchainvm: the {' and '.join(wanting)} worker wants a process for each job: with the pool {pool!r} a long one would be "
+            f"delivered again, or its worker taken for dead. Leave -P out, or give -P {POOL}; -c tells how many run at once.",
             file=sys.stderr,
         )
         raise SystemExit(2)

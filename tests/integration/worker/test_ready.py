@@ -61,7 +61,7 @@ def ask(ways: dict[str, Relay], keys: Keys, start: Callable[..., Worker], tmp_pa
             "DOCKER_HOST": f"tcp://127.0.0.1:{ways['docker'].port}",
             "METRICS_PORT": str(port),
         },
-        "-Q", "compile,execute,resolve", "-P", "solo",
+        "-Q", "compile,execute,resolve", "-c", "1",
     )  # fmt: skip
     worker.wait_for_log("ready.")
 

@@ -5,15 +5,19 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 
+import pytest
 import systemd
 import urllib3
 from celery import Celery
 from workers import SECONDS, Worker, wait_until
 
+from offchainvm.app import _refuse_other_pools
 from offchainvm.devnet.embedded_redis import EmbeddedRedis, free_port
 from offchainvm.devnet.keys import KeyPair
+from offchainvm.settings import Role
 
 KEY = KeyPair.generate().secret_text
 DEAD_URL = "http://127.0.0.1:1"
@@ -33,7 +37,7 @@ def test_a_queue_that_is_asked_for_is_refused_with_every_need_that_is_not_met(st
 
 def test_without_a_queue_those_are_served_whose_needs_are_met_and_the_others_are_told(start: Callable[..., Worker]) -> None:
     with systemd.manager() as manager:
-        worker = start({**COORDINATOR, **CHAIN, "LOG_FORMAT": "json", "NOTIFY_SOCKET": manager.socket_path}, "-P", "solo")
+        worker = start({**COORDINATOR, **CHAIN, "LOG_FORMAT": "json", "NOTIFY_SOCKET": manager.socket_path}, "-c", "1")
         worker.wait_for_log("execute@worker-1 ready")
         assert manager.heard()[:2] == ["READY=1", "WATCHDOG=1"]
         worker.process.send_signal(signal.SIGTERM)
@@ -102,7 +106,7 @@ def test_a_worker_whose_resolve_worker_cannot_come_back_ends_so_that_it_is_start
 
 
 def test_a_worker_that_is_asked_to_stop_stops_its_resolve_worker(start: Callable[..., Worker]) -> None:
-    worker = start({**COORDINATOR, **CHAIN, **OPERATOR}, "-Q", "execute", "-P", "solo")
+    worker = start({**COORDINATOR, **CHAIN, **OPERATOR}, "-Q", "execute", "-c", "1")
     worker.wait_for_log("resolve@worker-1 ready")
     worker.process.send_signal(signal.SIGTERM)
     assert worker.process.wait(SECONDS) == 0, worker.log
@@ -112,14 +116,27 @@ def test_a_worker_that_is_asked_to_stop_stops_its_resolve_worker(start: Callable
 
 def test_an_engine_that_cannot_run_here_is_refused_at_the_start(start: Callable[..., Worker]) -> None:
     engine = {"WASM_RUNTIME": "wasmer", "WASMER_PYTHON": "/no/such/python"}
-    worker = start({**COORDINATOR, **CHAIN, **engine}, "-Q", "execute", "-P", "solo")
+    worker = start({**COORDINATOR, **CHAIN, **engine}, "-Q", "execute", "-c", "1")
     assert worker.process.wait(SECONDS) == 2, worker.log
     assert "the execute worker cannot start" in worker.log
     assert "- WASMER_PYTHON: /no/such/python is no Python 3.10 that can import wasmer" in worker.log
 
 
-def test_a_pool_that_runs_several_jobs_in_one_process_is_refused(start: Callable[..., Worker]) -> None:
-    worker = start({**COORDINATOR, **CHAIN}, "-Q", "execute", "-P", "threads")
+def test_a_pool_whose_jobs_share_a_process_with_the_worker_is_refused(start: Callable[..., Worker]) -> None:
+    worker = start({**COORDINATOR, **CHAIN}, "-Q", "execute", "-P", "solo")
     assert worker.process.wait(SECONDS) == 2, worker.log
-    assert "runs several jobs in one process" in worker.log
-    assert "Start the execute worker with -P prefork (the default) or -P solo" in worker.log
+    assert "the execute worker wants a process for each job: with the pool 'solo'" in worker.log
+
+
+@pytest.mark.parametrize(
+    ("pool", "roles", "refused"),
+    [
+        ("threads", [Role.COMPILE], True),
+        ("gevent", [Role.EXECUTE, Role.RESOLVE], True),
+        ("prefork", [Role.COMPILE, Role.EXECUTE], False),
+        ("solo", [Role.RESOLVE], False),
+    ],
+)
+def test_only_resolves_take_any_pool(pool: str, roles: list[Role], refused: bool) -> None:
+    with pytest.raises(SystemExit) if refused else nullcontext():
+        _refuse_other_pools(pool, roles)
