@@ -72,7 +72,7 @@ class Site:
             return Reply(200, self._pages.login(refused=False))
         if self._access.allows(headers):
             return self._page(parts.path, query)
-        return _plain(401, "This is not the token.") if "authorization" in headers else _turn_to("/login")
+        return _plain(401, "Wrong token.") if "authorization" in headers else _turn_to("/login")
 
     def _page(self, untrusted_path: str, untrusted_query: Mapping[str, str]) -> Reply:
         try:
@@ -186,7 +186,7 @@ class _Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         size = self.headers.get("Content-Length", "")
         if self.path != "/login" or not _is_size(size) or int(size) > _FORM_BYTES:
-            return self._send(_plain(405, "This page only shows.", ("Allow", "GET, HEAD")))
+            return self._send(_plain(405, "This page is read-only.", ("Allow", "GET, HEAD")))
         form = self.rfile.read(int(size)).decode("utf-8", "replace")
         return self._answer(lambda: self._site.log_in(form))
 
