@@ -40,7 +40,7 @@ from offchainvm.near.nonces import Nonces
 from offchainvm.near.payload import fit
 from offchainvm.near.rpc import Rpc
 from offchainvm.near.signer import TERAGAS, OperatorKey
-from offchainvm.tasks.resolve import Policy, Submitter
+from offchainvm.tasks.submit import Policy, Submitter
 
 BLOCK_SECONDS = 0.6
 KEYS_FILE = "keys.json"

@@ -10,7 +10,7 @@ Dies before the claim: the message comes again. Dies between claim and commit: t
 queues the job again, counting a death; after three the job fails as ``poison``. Dies after the commit: nothing is lost.
 Runs twice: the fence lets one commit through. Frozen and woken: its fence is old, its commit is refused.
 
-``resolve`` is no such stage: one message there is a doorbell for many jobs (``tasks.resolve``).
+``resolve`` is no such stage: one message there is a doorbell for many jobs (``tasks.submit``).
 """
 
 from __future__ import annotations

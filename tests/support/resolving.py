@@ -32,7 +32,7 @@ from offchainvm.near.nonces import UNTIL_EMPTY, Nonces
 from offchainvm.near.payload import fit
 from offchainvm.near.rpc import Rpc
 from offchainvm.near.signer import TERAGAS, OperatorKey
-from offchainvm.tasks.resolve import Policy, Submitter
+from offchainvm.tasks.submit import Policy, Submitter
 
 BLOCK_SECONDS = 0.05
 DEADLINE_BLOCKS = 2000

@@ -20,7 +20,7 @@ from offchainvm.errors import OffchainVMError
 from offchainvm.jobs.record import Verdict
 from offchainvm.jobs.resolves import JournalAwaited
 from offchainvm.near.nonces import KeyLease, Nonces
-from offchainvm.tasks.resolve import Submitter
+from offchainvm.tasks.submit import Submitter
 
 
 @pytest.fixture

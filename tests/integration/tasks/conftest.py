@@ -19,7 +19,7 @@ from offchainvm.near.nonces import Nonces
 from offchainvm.near.rpc import AccessKey, ProtocolLimits
 from offchainvm.near.signer import OperatorKey
 from offchainvm.near.transaction import BlockRef
-from offchainvm.tasks.resolve import Policy, Submitter
+from offchainvm.tasks.submit import Policy, Submitter
 
 HEIGHT = 500
 

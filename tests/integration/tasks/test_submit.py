@@ -15,7 +15,7 @@ from offchainvm.models import ExecutionResponse
 from offchainvm.near import keyring, payload
 from offchainvm.near.nonces import Nonces
 from offchainvm.near.transaction import BlockRef
-from offchainvm.tasks import resolve
+from offchainvm.tasks import resolve, signed, submit
 
 
 class Died(BaseException):
@@ -93,7 +93,7 @@ def test_bytes_are_in_redis_and_in_the_journal_before_the_first_is_sent(house) -
 
     def look() -> None:
         [stored] = house.resolves.in_flight()
-        [(_, key, body)] = submitter._journal.entries()
+        [(_, key, body)] = submitter._signed._journal.entries()
         seen.append((stored.data_ids, key == stored.hash, parse_journal_body(body)[0].signed == stored.signed))
 
     house.rpc.before_send = look
@@ -124,7 +124,7 @@ def test_what_redis_forgot_is_restored_from_the_journal_before_anything_new_is_s
     first = house.submitter()
     first.submit()
     [before] = house.resolves.in_flight()
-    first._journal.close()
+    first._signed._journal.close()
     house.redis.flushall()
     house.waiting(1)  # the same request again, as a replayed task would bring it
     assert house.submitter().submit() == 0
@@ -154,7 +154,7 @@ def test_a_key_that_the_account_does_not_have_stops_no_other(house, monkeypatch)
 
 
 def test_one_message_ends_after_a_while_and_rings_for_the_rest(house, monkeypatch) -> None:
-    monkeypatch.setattr(resolve, "LONGEST_SECONDS", 0.0)
+    monkeypatch.setattr(submit, "LONGEST_SECONDS", 0.0)
     house.waiting(1)
     assert house.submitter().submit() == 0
     assert house.redis.exists("ovm:bell")
@@ -217,16 +217,16 @@ def test_a_service_that_is_away_ends_the_message_and_not_with_an_error(monkeypat
 
 
 def test_what_is_settled_leaves_the_journal_at_the_second_look(house, monkeypatch) -> None:
-    monkeypatch.setattr(resolve, "LOOK_EVERY_SECONDS", 0.0)
+    monkeypatch.setattr(signed, "LOOK_EVERY_SECONDS", 0.0)
     house.waiting(1)
     submitter = house.submitter()
     submitter.submit()
     [transaction] = house.resolves.in_flight()
     house.resolves.settle(transaction.hash, [RowOutcome(Verdict.ACCEPTED)])
     submitter.submit()
-    assert len(submitter._journal.entries()) == 1
+    assert len(submitter._signed._journal.entries()) == 1
     submitter.submit()
-    assert submitter._journal.entries() == []
+    assert submitter._signed._journal.entries() == []
 
 
 def _start_redis_anew(house, *, seconds_ago: float = 0.0) -> None:
@@ -249,7 +249,7 @@ def test_no_host_signs_an_answer_anew_that_stands_in_the_journal_of_another(hous
     house.waiting(1, b"second answer")
     _start_redis_anew(house)
     for each in (first, second):
-        each._replayed_since = "before"
+        each._signed._replayed_since = "before"
     with pytest.raises(JournalAwaited, match="comes first"):
         second.submit()
     first.replay()
@@ -273,7 +273,7 @@ def test_a_host_replays_its_journal_while_the_chain_is_away(house) -> None:
     first = house.submitter()
     first.submit()
     [before] = house.resolves.in_flight()
-    first._journal.close()
+    first._signed._journal.close()
     house.redis.flushall()
     chain: list[Nonces] = []
 
@@ -330,7 +330,7 @@ def test_a_burst_ends_with_the_keys_lock_and_what_is_left_waits_again(house) -> 
     house.rpc.before_send = outlast_the_lock
     assert submitter._submit_with(house.keys[0]) == 1
     assert (len(house.rpc.sent), len(house.resolves.in_flight()), house.resolves.waiting_count()) == (1, 1, 2)
-    assert len(submitter._journal.entries()) == 1
+    assert len(submitter._signed._journal.entries()) == 1
 
 
 def test_a_burst_ends_when_another_endpoint_takes_over_within_it(house) -> None:
@@ -350,7 +350,7 @@ def test_a_burst_ends_when_another_endpoint_takes_over_within_it(house) -> None:
 
 
 def test_what_was_not_stored_when_redis_went_away_leaves_the_journal(house, monkeypatch) -> None:
-    monkeypatch.setattr(resolve, "LOOK_EVERY_SECONDS", 0.0)
+    monkeypatch.setattr(signed, "LOOK_EVERY_SECONDS", 0.0)
     house.window = 3
     for number in range(3):
         house.waiting(number)
@@ -366,11 +366,11 @@ def test_what_was_not_stored_when_redis_went_away_leaves_the_journal(house, monk
         patched.setattr(house.resolves, "store", store_once)
         with pytest.raises(Unavailable):
             submitter.submit()
-    assert [key for _kind, key, _body in submitter._journal.entries()] == stored
+    assert [key for _kind, key, _body in submitter._signed._journal.entries()] == stored
     assert house.resolves.waiting_count() == 1
     house.rpc.fault = Unavailable("near rpc", "no answer")
     submitter.submit()
     submitter.submit()
-    kept = {key for _kind, key, _body in submitter._journal.entries()}
+    kept = {key for _kind, key, _body in submitter._signed._journal.entries()}
     assert kept == {flight.hash for flight in house.resolves.in_flight()}
     assert stored[1] not in kept
