@@ -20,14 +20,14 @@ from dataclasses import dataclass
 
 from offchainvm import metrics
 from offchainvm.bridge.evidence import ABSENT, Evidence, Examiner
+from offchainvm.bridge.key_holds import KeyHolds
 from offchainvm.bridge.link import Link, turns
 from offchainvm.bridge.pace import Pace, Wait
 from offchainvm.bridge.verdicts import Verdicts
 from offchainvm.errors import Unavailable
 from offchainvm.jobs.resolves import Resolves, RowOutcome, Transaction
-from offchainvm.jobs.server import reaching_redis
 from offchainvm.logs import get_logger
-from offchainvm.near.nonces import UNTIL_EMPTY, Nonces
+from offchainvm.near.nonces import Nonces
 from offchainvm.near.outcome import TransactionOutcome, TransactionState, look_up
 from offchainvm.near.rpc import Rpc, RpcRefused, RpcUnavailable
 
@@ -39,8 +39,6 @@ _SHORTEST_REST_SECONDS = 0.005
 _UNSENT_SECONDS, _FIRST_AGAIN_SECONDS, _AGAIN_SECONDS = 0.6, 2.0, 3.0
 _UNSEEN_SECONDS = 10.0
 """A key whose lowest transaction is unseen for this long signs nothing until its window is empty."""
-_HOLD_REASON = f"{UNTIL_EMPTY}its lowest transaction in flight is unseen"
-_HOLDS_EVERY_SECONDS = 1.0
 _TROUBLE_SECONDS = 5.0
 _POOL = 8
 _LEADS_LOOKS = 10
@@ -64,6 +62,10 @@ class _Watch:
     absent: bool = False
     """The last statement of a node was that it has not seen it."""
     evidence: Evidence | None = None
+
+    def is_unseen(self, now: float) -> bool:
+        """For so long that what its key signs next could land before it."""
+        return self.unseen_since is not None and now - self.unseen_since >= _UNSEEN_SECONDS
 
     def send_at(self, flight: Transaction) -> float:
         """From then on, while it is unseen, it is sent again."""
@@ -113,13 +115,13 @@ class Settler:
         on_settled: Callable[[], None],
     ) -> None:
         self._resolves, self._rpc, self._verdicts, self._examiner = resolves, rpc, verdicts, examiner
-        self._make_nonces, self._operator_id, self._on_settled = nonces, operator_id, on_settled
-        self._nonces: Nonces | None = None
+        self._operator_id, self._on_settled = operator_id, on_settled
         self._watches: dict[str, _Watch] = {}
         self._flights: Sequence[Transaction] = ()
         self._redis, self._chain = Link("redis (settler)"), Link("NEAR RPC (settler)", longest_seconds=4.0)
         self._until_included, self._from_included_to_final, self._until_final = Pace(0.1, boldness=0.005), Pace(0.3), Pace(0.4)
-        self._holds_at = self._sending_rests_until = float("-inf")
+        self._sending_rests_until = float("-inf")
+        self._keys = KeyHolds(nonces, chain=self._chain, on_freed=resolves.ring)
         self._pool = ThreadPoolExecutor(_POOL, thread_name_prefix="settler")
 
     def run(self, stop: threading.Event) -> None:
@@ -146,7 +148,7 @@ class Settler:
         self._look_up_due(now)
         for pace in (self._until_included, self._from_included_to_final, self._until_final):
             pace.learn()
-        self._mind_holds(now)
+        self._mind_keys(now)
         return min(_NEW_EVERY_SECONDS, max(_SHORTEST_REST_SECONDS, self._next_look(now) - time.monotonic()))
 
     def _next_look(self, now: float) -> float:
@@ -332,21 +334,7 @@ class Settler:
                 reason=evidence.reason,
             )
             if evidence.blames_key:
-                self._disable_key(flight.public_key, evidence.reason)
-
-    def _disable_key(self, public_key: str, why: str) -> None:
-        """Let a key sign nothing more when the chain refuses what it signs: each signature would end like the one before."""
-        if (nonces := self._our_nonces()) is None:
-            return
-        with reaching_redis():
-            new = nonces.disable(public_key, why)
-        if new:
-            log.error(
-                "the chain refuses what a key signs, so it signs nothing more. Correct key or setting, then restart the resolve worker",
-                action="condemn_key",
-                public_key=public_key,
-                reason=why,
-            )
+                self._keys.disable(flight.public_key, evidence.reason)
 
     def _send_again(self, flight: Transaction) -> None:
         """The same bytes once more; before them those of lower nonces, which they would kill if they landed first."""
@@ -373,34 +361,10 @@ class Settler:
         log.info("the same transaction sent again", action="send_again", transaction=flight.hash, attempt=attempt)
 
     def _raise_floor(self, flight: Transaction, outcome: TransactionOutcome) -> None:
-        nonce = outcome.reason.ak_nonce if outcome.reason else None
-        if nonce is not None and (nonces := self._our_nonces()) is not None:
-            with reaching_redis():
-                nonces.raise_floor(flight.public_key, nonce)
+        if outcome.reason is not None and outcome.reason.ak_nonce is not None:
+            self._keys.raise_floor(flight.public_key, outcome.reason.ak_nonce)
 
-    def _mind_holds(self, now: float) -> None:
-        """Hold keys whose lowest transaction stays unseen, and let go of those whose window is empty."""
-        if now - self._holds_at < _HOLDS_EVERY_SECONDS:
-            return
-        self._holds_at, nonces = now, self._our_nonces()
-        if nonces is None:
-            return
+    def _mind_keys(self, now: float) -> None:
         lowest = {flight.public_key: flight for flight in reversed(self._flights)}
-        with reaching_redis():
-            for public_key, flight in lowest.items():
-                since = self._watches[flight.hash].unseen_since
-                if since is not None and now - since >= _UNSEEN_SECONDS and nonces.hold(public_key, _HOLD_REASON):
-                    log.warning("key held until its window is empty", action="hold_key", public_key=public_key, transaction=flight.hash)
-            passing = [key for key, reason in nonces.held().items() if reason.startswith(UNTIL_EMPTY)]
-            freed = [key for key in passing if key not in lowest and nonces.unhold(key, UNTIL_EMPTY)]
-        for public_key in freed:
-            log.info("key signs again", action="unhold_key", public_key=public_key)
-            self._resolves.ring()
-
-    def _our_nonces(self) -> Nonces | None:
-        if self._nonces is None:
-            try:
-                self._nonces = self._make_nonces()
-            except (RpcRefused, RpcUnavailable) as error:
-                self._chain.down(error)
-        return self._nonces
+        unseen = {key: flight.hash for key, flight in lowest.items() if self._watches[flight.hash].is_unseen(now)}
+        self._keys.mind(now, in_flight=lowest.keys(), unseen=unseen)

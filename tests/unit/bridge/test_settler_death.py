@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from settling import KEY, World, invalid_in_chunk, pending, succeeded
 
-from offchainvm.bridge import settler as settler_module
+from offchainvm.bridge import key_holds
 from offchainvm.jobs.record import Verdict
 from offchainvm.jobs.resolves import RowOutcome
 from offchainvm.near.rpc import AccessKey, InvalidTransaction, RpcRefused, RpcUnavailable
@@ -55,7 +55,7 @@ def test_a_key_whose_transactions_the_chain_refuses_signs_nothing_more_and_that_
     world: World, kill: Callable[[World], None], blamed: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     told: list[str] = []
-    monkeypatch.setattr(settler_module.log, "error", lambda sentence, **_: told.append(sentence))
+    monkeypatch.setattr(key_holds.log, "error", lambda sentence, **_: told.append(sentence))
     kill(world)
     for name in ("h1", "h2"):
         world.resolves.add(name)
