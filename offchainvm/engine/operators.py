@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 
 from offchainvm.engine.binary import Reader, at_most, malformed
+from offchainvm.errors import ExecutionError
 
 _LEB = rb"[\x80-\xff]*[\x00-\x7f]"
 _MEMARG = _LEB + _LEB
@@ -41,20 +42,35 @@ def check_nesting(wasm: bytes, start: int, end: int, *, limit: int) -> None:
     Raises:
         ExecutionError: module_too_complex, or invalid_module for an operator of a proposal that is switched off.
     """
-    if sum(wasm.count(opcode, start, end) for opcode in _BLOCKS) <= limit:
-        return
+    if sum(wasm.count(opcode, start, end) for opcode in _BLOCKS) > limit:
+        _walk(_code(wasm, start, end), limit, _RUN)
+
+
+def has_operator(valid_wasm: bytes, start: int, end: int, operator: bytes) -> bool:
+    """Whether the function body has this plain operator, and not its bytes alone."""
+    if valid_wasm.find(operator, start, end) < 0:
+        return False
+    others = rb"(?:(?!" + re.escape(operator) + rb")(?:" + _PLAIN + rb")){0,500}"
+    try:
+        _walk(_code(valid_wasm, start, end), end - start, re.compile(others, re.DOTALL))
+    except ExecutionError:
+        return True
+    return False
+
+
+def _code(wasm: bytes, start: int, end: int) -> Reader:
     reader = Reader(wasm, start, end)
     for _ in range(reader.leb()):
         reader.leb()
         reader.skip(1)
-    _walk(reader, limit)
+    return reader
 
 
-def _walk(reader: Reader, limit: int) -> None:
+def _walk(reader: Reader, limit: int, run: re.Pattern[bytes]) -> None:
     depth = 1
     while depth:
         before = reader.position
-        reader.position = _end_of_run(reader)
+        reader.position = _end_of_run(reader, run)
         if reader.position != before:
             continue
         opcode = reader.byte()
@@ -70,6 +86,6 @@ def _walk(reader: Reader, limit: int) -> None:
             raise malformed(f"operator 0x{opcode:02x} is unknown")
 
 
-def _end_of_run(reader: Reader) -> int:
-    match = _RUN.match(reader.data, reader.position, reader.end)
+def _end_of_run(reader: Reader, run: re.Pattern[bytes]) -> int:
+    match = run.match(reader.data, reader.position, reader.end)
     return match.end() if match else reader.position

@@ -17,18 +17,21 @@ from typing import Any
 import wasmer
 import wasmer_compiler_cranelift
 
-from offchainvm.engine.binary import FunctionType
+from offchainvm.engine.binary import FunctionType, read_sections
 from offchainvm.engine.confine import HOST_STACK_BYTES, one_heap
 from offchainvm.engine.counting import TICK_TYPE, SliceCounter
 from offchainvm.engine.hosted import MEMORY, START, bounded, hosted, memory_pages
-from offchainvm.engine.limits import WASM_PAGE_BYTES, Limits
+from offchainvm.engine.limits import WASM_PAGE_BYTES, Limits, ModuleLimits
 from offchainvm.engine.machine import TRAP_CODES, EngineFailed, HostFunction, StaleNativeCode, Trapped, Watch, invalid
 from offchainvm.engine.meter import LEFT, NATIVE_STACK_BYTES, REFUSED, RESERVED, TICK, meter
+from offchainvm.engine.operators import has_operator
 from offchainvm.engine.wasi import SIGNATURES, WASI_MODULE, BadPointer
 from offchainvm.errors import ExecutionError, Status
 
 _TYPES = {"i32": wasmer.Type.I32, "i64": wasmer.Type.I64}
 _MASKS = {"i32": (1 << 32) - 1, "i64": (1 << 64) - 1}
+# Its code for this operator destroys the operator's second value, which may be needed again.
+_SWIZZLE = b"\xfd\x0e"
 # Two empty functions: of more than one, its thread compiles them, and so has begun when they are compiled.
 _TWO_FUNCTIONS = bytes.fromhex("0061736d01000000 01 04 01600000 03 03 020000 0a 07 02 02000b 02000b")
 # The compiler always starts threads of its own; one is enough.
@@ -77,8 +80,10 @@ def compile_module(untrusted_wasm: bytes, metering: str) -> bytes:
     """Native code of a checked module, which counts in itself; only ever in a child with limits.
 
     Raises:
-        ExecutionError: module_too_complex, where the compiler has a limit of its own.
+        ExecutionError: unsupported_feature for what it compiles wrongly; module_too_complex, where it has a limit of its own.
     """
+    if any(has_operator(untrusted_wasm, *body, _SWIZZLE) for body in read_sections(untrusted_wasm, ModuleLimits()).bodies):
+        raise ExecutionError(Status.UNSUPPORTED_FEATURE, "The module uses i8x16.swizzle, which wasmer compiles wrongly.")
     if metering != "injected":
         raise ValueError("wasmer has no meter of its own")
     try:

@@ -13,6 +13,7 @@ from offchainvm.engine.wasmtime_engine import engine
 from offchainvm.errors import ExecutionError, Status
 from tests.support.smith import OLD_ENGINE, modules
 from tests.unit.engine.meters import FUEL, I64, OUT_OF_FUEL, OVERFLOW, SLICE, UNREACHABLE, Found, injected, native
+from tests.unit.engine.opcodes import FAMILIES, operators, program
 from tests.unit.engine.wat_programs import CORPUS, START, TRAPS, Chance
 
 
@@ -22,6 +23,20 @@ def test_every_group_of_operators_gives_the_same_result_and_count(group):
         wasm = bytes(wasmtime.wat2wasm(wat))
         outcome, used = native(wasm)
         assert injected(wasm) == (outcome, used - native(wasm, None).used), wat
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_operator_gives_the_same_result_and_count(family):
+    wasm = bytes(wasmtime.wat2wasm(program(FAMILIES[family])))
+    assert injected(wasm) == native(wasm)
+
+
+def test_no_operator_that_the_meter_knows_is_left_out():
+    """Of control, locals, globals, tables and bulk memory the programs of the corpus have all."""
+    found = {item for family in FAMILIES.values() for item in operators(bytes(wasmtime.wat2wasm(program(family))))}
+    assert found >= {(opcode,) for opcode in (*range(0x28, 0x3F), *range(0x45, 0xC5))}
+    assert found >= {(0xFC, number) for number in range(8)}
+    assert len({item for item in found if item[0] == 0xFD}) == SIMD_OPERATORS
 
 
 def test_a_start_function_is_counted_too():
@@ -49,6 +64,8 @@ def test_programs_made_by_chance_give_the_same_result_and_count(first):
     assert long > 10
 
 
+# https://webassembly.github.io/spec/core/appendix/index-instructions.html, version 2.0
+SIMD_OPERATORS = 236
 CALLS = {"_start": (), "execute": (0, 0), "numbers": (1, -2, 3.5, -4.25), "pair": (5,)}
 
 

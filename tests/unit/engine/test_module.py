@@ -13,7 +13,7 @@ import wasmtime
 from offchainvm.engine.binary import read_sections
 from offchainvm.engine.limits import Limits, ModuleLimits
 from offchainvm.engine.module import ModuleInfo, check_module
-from offchainvm.engine.operators import check_nesting
+from offchainvm.engine.operators import check_nesting, has_operator
 from offchainvm.engine.wasi import SIGNATURES
 from offchainvm.engine.wasmtime_engine import compile_module, validate
 from offchainvm.errors import ExecutionError, Status
@@ -171,6 +171,21 @@ def test_nesting_is_counted_through_every_shape_of_operator(limit, fits):
     else:
         with pytest.raises(ExecutionError, match="nested blocks"):
             check_nesting(code, start, end, limit=limit)
+
+
+@pytest.mark.parametrize(
+    ("body", "found"),
+    [
+        ("(drop (i8x16.swizzle (v128.const i64x2 1 2) (v128.const i64x2 3 4)))", True),
+        ("(block (loop (drop (i8x16.swizzle (v128.const i64x2 1 2) (v128.const i64x2 3 4)))))", True),
+        ("(drop (i32.const 0x0efd)) (drop (v128.const i64x2 0x0efd0efd 0x0efd)) (drop (f64.const 0x1.efd0efd0efdp3))", False),
+        ("(drop (i32.const 0x77d))", False),
+    ],
+)
+def test_an_operator_is_told_from_its_bytes(body, found):
+    code = wasm(f"(module (func {body}))")
+    ((start, end),) = read_sections(code, ModuleLimits()).bodies
+    assert has_operator(code, start, end, b"\xfd\x0e") is found
 
 
 def test_a_megabyte_of_operators_is_read_quickly_enough_to_be_linear():
