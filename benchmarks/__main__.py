@@ -101,7 +101,8 @@ def _measure_engine(console: Console, only: str, share: float) -> Sequence[Any]:
     one = engine.measure_pass(share=share)
     console.print(
         f"{one.name}: {one.megabytes_per_second:.1f} MB/s at {one.megabytes:.2f} MB"
-        f" ({one.quarter_megabytes_per_second:.1f} MB/s at a quarter of it); what it makes is {one.growth:.2f} times as long"
+        f" ({one.quarter_megabytes_per_second:.1f} MB/s at a quarter of it); what it makes is {one.growth:.2f} times as long;"
+        f" the slowest of the odd shapes, {one.slowest_shape}, goes at {one.slowest_megabytes_per_second:.2f} MB/s"
     )
     cost = execution.measure_execution(share=share)
     console.print(

@@ -25,6 +25,7 @@ from offchainvm.engine.limits import MIB, CompileLimits
 from offchainvm.engine.supervisor import Supervisor
 from offchainvm.errors import SettingsError, Status
 from offchainvm.settings import Settings
+from tests.integration.engine.test_components import HOST, SLEEP, command
 
 LIMITS = Limits(instructions=10_000_000, memory_bytes=MIB, wall_seconds=5)
 ENDLESS_LIMITS = Limits(instructions=10**15, memory_bytes=MIB, wall_seconds=600)
@@ -75,18 +76,42 @@ def family(supervisor: Supervisor) -> set[int]:
     return {zygote_pid(supervisor), child_standing_by(zygote_pid(supervisor)).pid}
 
 
-def test_a_thousand_jobs_leak_no_process_no_descriptor_and_no_memory(supervisor, module, record_property):
+@pytest.fixture
+def odd_jobs(supervisor: Supervisor, module: Callable[[str], Path], tmp_path: Path) -> Callable[[int], None]:
+    """One each of what ends in another way: a module that does not compile, a component, one that is killed, one that is cancelled."""
+    component, asleep, request = tmp_path / "component.wasm", tmp_path / "asleep.wasm", ExecutionRequest(b"", LIMITS)
+    component.write_bytes(command("(i32.const 0)", more="(memory 1)"))
+    asleep.write_bytes(command("(call $block (call $wait (i64.const 3600000000000))) (i32.const 0)", before=SLEEP, imports=HOST))
+    short = ExecutionRequest(b"", Limits(instructions=10**6, memory_bytes=MIB, wall_seconds=0.05))
+    cancelled = Cancellation()
+    cancelled.cancel()
+
+    def run(number: int) -> None:
+        invalid = module(f'(module (func (export "_start")) (global i32 (i32.const {number})))')
+        invalid.write_bytes(invalid.read_bytes() + b"\x0b\x01\x01")
+        assert supervisor.execute(invalid, request).status is Status.INVALID_MODULE
+        assert supervisor.execute(component, request).ok
+        assert supervisor.execute(asleep, short).status is Status.TIMEOUT
+        assert supervisor.execute(module(LOOP), request, cancellation=cancelled).status is Status.CANCELLED
+
+    return run
+
+
+def test_a_thousand_jobs_leak_no_process_no_descriptor_and_no_memory(supervisor, module, odd_jobs, record_property):
     answer, request = module(ANSWER), ExecutionRequest(b"", LIMITS)
     trap = module('(module (func (export "_start") (unreachable)))')
     for path in (answer, trap):
         supervisor.execute(path, request)
+    odd_jobs(0)
     gc.collect()
     family(supervisor)
     ours, zygote = psutil.Process(), psutil.Process(zygote_pid(supervisor))
     descriptors, memory = (ours.num_fds(), zygote.num_fds()), (ours.memory_info().rss, zygote.memory_info().rss)
-    for _ in range(500):
+    for number in range(1, 491):
         assert supervisor.execute(answer, request).stdout == b"ok"
         assert supervisor.execute(trap, request).status is Status.TRAP
+        if number % 98 == 0:
+            odd_jobs(number)
     family(supervisor)
     now = (ours.num_fds(), zygote.num_fds())
     assert all(count <= before for count, before in zip(now, descriptors, strict=True)), (descriptors, now)
