@@ -235,7 +235,8 @@ def test_connections_are_bounded_in_number_and_in_time(serve: Callable[..., Any]
 
 def test_a_limit_that_this_worker_lowered_is_marked_and_no_other(browser: Any, house: Any) -> None:
     data_id = house.settled(1, clamped=("max_execution_seconds",))
-    [marked] = re.findall(r"<dt>(\w+)</dt><dd>(?:(?!<dt>).)*lowered to this worker.{1,5}s maximum", browser.text(f"/jobs/{data_id}"), re.DOTALL)
+    html = browser.text(f"/jobs/{data_id}")
+    [marked] = re.findall(r"<dt>(\w+)</dt><dd>(?:(?!<dt>).)*lowered to this worker.{1,5}s maximum", html, re.DOTALL)
     assert marked == "time"
 
 
