@@ -172,7 +172,7 @@ class Submitter:
         """
         signed, begun = self._sign_all(key, lease, groups, block), 0
         try:
-            while begun < len(signed) and self._nonces.renew(lease) and not self._endpoint_changed(key.public_key):
+            while begun < len(signed) and self._may_go_on(lease):
                 begun += 1
                 self._store_and_send(*signed[begun - 1])
         finally:
@@ -180,6 +180,13 @@ class Submitter:
             self._resolves.give_back([row for _, group in signed[begun:] for row in group])
         self._resolves.tell_sent()
         return begun
+
+    def _may_go_on(self, lease: KeyLease) -> bool:
+        """Whether what was signed under the key's lock may still be sent."""
+        if not self._nonces.renew(lease):
+            log.warning("A key's lock ran out; what was signed under it waits again.", action="lose_lock", public_key=lease.public_key)
+            return False
+        return not self._endpoint_changed(lease.public_key)
 
     def _sign_all(
         self, key: OperatorKey, lease: KeyLease, groups: Sequence[Sequence[Row]], block: BlockRef
