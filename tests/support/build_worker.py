@@ -23,20 +23,21 @@ from offchainvm.models import CodeSource
 if TYPE_CHECKING:
     from docker.client import DockerClient
 
+FAR = 3600
+
 
 @dataclass(frozen=True)
 class Order:
-    """One build of ``someone/guest``, with deadlines apart from each other, in seconds; the worker's own is that of each phase."""
+    """One build of ``someone/guest``, with deadlines apart from each other, in seconds: two of its phase ``compile``, one of it all."""
 
     image: str
     state_dir: str
     owner: str
     mirror_url: str
     commit_sha: str
-    phase_seconds: int = 3600
-    inner_seconds: int = 3600
-    processor_seconds: int = 3600
-    lifetime_seconds: int = 3600
+    compile_seconds: int = FAR
+    inner_seconds: int = FAR
+    lifetime_seconds: int = FAR
 
 
 class BuildWorker:
@@ -82,12 +83,13 @@ def main(order: Order) -> None:
     reaper.labels = lambda owner, build_id, **_: labels(owner, build_id, lifetime_seconds=order.lifetime_seconds)
     run = sandbox.Sandbox.run
     sandbox.Sandbox.run = lambda place, phase, on_line: run(  # type: ignore[method-assign]
-        place, replace(phase, timeout_seconds=order.phase_seconds), on_line
+        place, replace(phase, timeout_seconds=order.compile_seconds if phase.name == "compile" else FAR), on_line
     )
-    sandbox.Phase.inner_seconds = order.inner_seconds  # type: ignore[assignment,method-assign]
-    sandbox.Phase.processor_seconds = order.processor_seconds  # type: ignore[assignment,method-assign]
+    inner_seconds = property(lambda phase: order.inner_seconds if phase.name == "compile" else FAR)
+    sandbox.Phase.inner_seconds = inner_seconds  # type: ignore[assignment,method-assign]
+    sandbox.Phase.processor_seconds = FAR  # type: ignore[assignment,method-assign]
     source = parse_source(CodeSource(repo="someone/guest", commit=order.commit_sha, build_target="wasm32-unknown-unknown"))
-    limits = BuildLimits(timeout_seconds=3600)
+    limits = BuildLimits(timeout_seconds=FAR)
     builder = SandboxBuilder(image=order.image, state_dir=Path(order.state_dir), owner=order.owner, mirror_url=order.mirror_url)
     try:
         print(builder.build(BuildRequest(source, order.commit_sha, limits)).sha256)

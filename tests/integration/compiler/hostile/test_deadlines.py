@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from build_worker import BuildWorker
-from builds import SMALL, Build, Publish
+from builds import NEAR, SMALL, Build, Publish, near_deadline
 
 from offchainvm.compiler import reaper, sandbox
 from offchainvm.errors import BuildError
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from docker.client import DockerClient
 
 FAR = 3600
+COMPILE_SECONDS = 4
 LIMITS = replace(SMALL, timeout_seconds=FAR, idle_seconds=FAR)
 SLEEPS = "fn main() { loop { std::thread::sleep(std::time::Duration::from_secs(1)) } }"
 IGNORES_SIGNALS = (
@@ -37,10 +38,10 @@ fn main() {
 
 @pytest.fixture
 def frozen(start_worker: Callable[..., BuildWorker], publish: Publish) -> Callable[..., BuildWorker]:
-    """A worker that was frozen in the middle of a build without an end, whose phases may take four seconds each."""
+    """A worker that was frozen in the middle of a build without an end, which may compile for four seconds."""
 
     def make(**near: int) -> BuildWorker:
-        worker = start_worker(publish({"build.rs": SLEEPS}), phase_seconds=4, **near)
+        worker = start_worker(publish({"build.rs": SLEEPS}), compile_seconds=COMPILE_SECONDS, **near)
         worker.wait_until_it_compiles()
         worker.signal(signal.SIGSTOP)
         return worker
@@ -55,9 +56,11 @@ def others_are_far(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("others_are_far")
-def test_the_workers_own_deadline_ends_a_build(build: Build, publish: Publish) -> None:
-    with pytest.raises(BuildError, match=r"timeout: .* within 8 s; it was compiling"):
-        build(publish({"build.rs": IGNORES_SIGNALS}), limits=replace(LIMITS, timeout_seconds=8))
+def test_the_workers_own_deadline_ends_a_build(build: Build, publish: Publish, monkeypatch: pytest.MonkeyPatch) -> None:
+    near_deadline(monkeypatch, "compile")
+
+    with pytest.raises(BuildError, match=r"timeout: .* within 3 s; it was compiling"):
+        build(publish({"build.rs": IGNORES_SIGNALS}), limits=replace(NEAR, idle_seconds=FAR))
 
 
 def test_the_timeout_in_the_container_ends_the_build_of_a_frozen_worker(frozen: Callable[..., BuildWorker]) -> None:
@@ -80,10 +83,12 @@ def test_the_limit_of_processor_time_ends_a_build_that_computes(build: Build, pu
 
 def test_the_reaper_ends_the_build_of_a_frozen_worker(client: DockerClient, owner: str, frozen: Callable[..., BuildWorker]) -> None:
     """Of another process: it knows this build by its labels alone."""
-    with frozen(lifetime_seconds=8) as worker:
+    with frozen(lifetime_seconds=12) as worker:
+        over_at = time.monotonic() + COMPILE_SECONDS
         wait_until(lambda: reaper.reap(client) is not None and not worker.running())
         assert not client.volumes.list(filters={"label": f"{reaper.LABEL_OWNER}={owner}"})
         assert worker.is_frozen
+        wait_until(lambda: time.monotonic() > over_at)
 
         worker.signal(signal.SIGCONT)
 

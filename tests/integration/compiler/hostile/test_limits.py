@@ -6,7 +6,7 @@ import re
 from dataclasses import replace
 
 import pytest
-from builds import EXECUTE, SMALL, Build, Publish, Refused
+from builds import EXECUTE, NEAR, SMALL, Build, Publish, Refused, near_deadline
 
 from offchainvm.compiler.base import BuildEvent
 from offchainvm.compiler.limits import BuildLimits
@@ -47,7 +47,6 @@ PANIC = 'fn main() { panic!("no") }'
         pytest.param({"build.rs": KILL_ALL}, SMALL, "killed_by_build", id="kill-all"),
         pytest.param({"build.rs": PANIC}, SMALL, "build_script_failed", id="panic"),
         pytest.param({"build.rs": LINKED_TARGET}, SMALL, "compile_error", id="target-folder-is-a-link"),
-        pytest.param({"src/lib.rs": ENDLESS_CONSTANT}, replace(SMALL, timeout_seconds=6), "timeout: .* within 6 s", id="endless-constant"),
         pytest.param({"build.rs": SILENT}, replace(SMALL, idle_seconds=3), "no_output: .* for 3 s", id="silent-hang"),
     ],
 )
@@ -55,6 +54,14 @@ def test_a_build_that_takes_too_much_is_ended_by_the_limit_that_it_names(
     refused: Refused, publish: Publish, files: dict[str, str], limits: BuildLimits, error: str
 ) -> None:
     assert re.match(error, refused(publish(files), limits=limits).text)
+
+
+def test_a_constant_without_an_end_is_ended_by_the_deadline(refused: Refused, publish: Publish, monkeypatch: pytest.MonkeyPatch) -> None:
+    near_deadline(monkeypatch, "compile")
+
+    error = refused(publish({"src/lib.rs": ENDLESS_CONSTANT}), limits=NEAR)
+
+    assert re.match("timeout: .* within 3 s; it was compiling", error.text)
 
 
 def test_countless_warnings_are_cut_and_the_module_is_there(build: Build, publish: Publish) -> None:
