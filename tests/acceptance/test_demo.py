@@ -19,7 +19,7 @@ def labelled() -> set[str]:
     """Containers and volumes of builds by the compile worker of any stack."""
     filters = {"label": reaper.LABEL_OWNER}
     with builder.client() as client:
-        items = [*client.containers.list(all=True, filters=filters), *client.volumes.list(filters=filters)]
+        items = [*client.containers.list(all=True, filters=filters, ignore_removed=True), *client.volumes.list(filters=filters)]
         labels = [item.attrs.get("Labels") or item.attrs["Config"]["Labels"] for item in items]
         return {item.id for item, label in zip(items, labels, strict=True) if label[reaper.LABEL_OWNER].startswith("compile-")}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,6 +15,7 @@ from builds import EXECUTE, LIBRARY, LOCKFILE, SMALL
 from left_behind import left_behind
 from mirror import Mirror
 
+from offchainvm.compiler import reaper
 from offchainvm.compiler.base import BuildEvent, BuildRequest, BuiltModule, ignore_event
 from offchainvm.compiler.build import SandboxBuilder
 from offchainvm.compiler.limits import BuildLimits
@@ -130,7 +132,10 @@ def network(client: DockerClient) -> Iterator[tuple[str, str]]:
     made = client.networks.create(f"offchainvm-test-{uuid.uuid4().hex[:8]}", internal=True)
     made.reload()
     yield str(made.name), made.attrs["IPAM"]["Config"][0]["Gateway"]
-    made.remove()
+    deadline = time.monotonic() + 20
+    while not reaper.gone(made.remove):  # a container that is being removed holds it yet
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
 
 
 @pytest.fixture

@@ -143,4 +143,4 @@ def test_a_killed_worker_leaves_what_its_successor_removes(
     assert client.volumes.list(filters=filters)
     builder.check()  # as a worker does at its start
     assert not client.volumes.list(filters=filters)
-    assert not client.containers.list(all=True, filters=filters)
+    assert not client.containers.list(all=True, filters=filters, ignore_removed=True)
