@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -51,6 +52,13 @@ class Worker:
             if self.marker.encode() in environment:
                 found[int(entry.name)] = environment
         return found
+
+
+def command_line(pid: int) -> bytes:
+    """Of a process; empty where it has ended, or is just ending."""
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    return b""
 
 
 def wait_until(true: Callable[[], bool], what: str) -> None:

@@ -6,13 +6,12 @@ import os
 import signal
 from collections.abc import Callable
 from contextlib import nullcontext
-from pathlib import Path
 
 import pytest
 import systemd
 import urllib3
 from celery import Celery
-from workers import SECONDS, Worker, wait_until
+from workers import SECONDS, Worker, command_line, wait_until
 
 from offchainvm.app import _refuse_other_pools
 from offchainvm.devnet.embedded_redis import EmbeddedRedis, free_port
@@ -62,7 +61,7 @@ def test_an_execute_worker_hands_the_key_to_a_resolve_worker_and_forgets_it(star
     worker.wait_for_log("execute@worker-1 ready")
     worker.wait_for_log("resolve@worker-1 ready")
     holders = {pid for pid, environment in worker.processes().items() if KEY.encode() in environment}
-    commands = [Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ") for pid in sorted(holders)]
+    commands = [line.replace(b"\0", b" ") for pid in sorted(holders) if (line := command_line(pid))]
     assert worker.process.pid not in holders
     assert all(b"offchainvm.resolve_child" in command or b"-Q resolve" in command for command in commands), commands
     assert any(b"-Q resolve" in command for command in commands)
@@ -96,7 +95,7 @@ def test_a_worker_whose_resolve_worker_cannot_come_back_ends_so_that_it_is_start
     worker = start({**COORDINATOR, **CHAIN, **OPERATOR, "LOG_FORMAT": "json"}, "-Q", "execute", "-c", "1")
     worker.wait_for_log("execute@worker-1 ready")
     worker.wait_for_log("resolve@worker-1 ready")
-    [keeper] = [pid for pid in worker.processes() if b"offchainvm.resolve_child" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+    [keeper] = [pid for pid in worker.processes() if b"offchainvm.resolve_child" in command_line(pid)]
     os.kill(keeper, signal.SIGKILL)
     assert worker.process.wait(SECONDS) == 1, worker.log
     [told] = [line for line in worker.log.splitlines() if '"action": "lose_resolve_child"' in line]
