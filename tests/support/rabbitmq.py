@@ -57,9 +57,7 @@ class Node:
         with (self._folder / "output").open("ab") as output:
             self._process = subprocess.Popen(command, env=self._environment, stdout=output, stderr=output, start_new_session=True)
         deadline = time.monotonic() + START_SECONDS
-        while subprocess.run(
-            self._control("await_startup", "--timeout", "20"), env=self._environment, capture_output=True, check=False
-        ).returncode:
+        while not self._is_up():
             assert self._process.poll() is None, (self._folder / "output").read_text(errors="replace")
             assert time.monotonic() < deadline, (self._folder / "output").read_text(errors="replace")
 
