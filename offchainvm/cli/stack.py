@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any
+from urllib.parse import urlsplit
 
 from offchainvm.cli.process import ManagedProcess, clean_environment
 from offchainvm.devnet.chain import GENESIS_HEIGHT
@@ -210,11 +211,12 @@ class Stack:
         for name in SERVICES:
             self.processes[name].wait_ready(READY_SECONDS)
             self._facts[name] = json.loads(self.processes[name].output().splitlines()[0])
+            # It took a free port for itself; restarted, it is found where it was.
+            self.processes[name].command += ["--port", str(urlsplit(self._facts[name]["url"]).port)]
             self._say(f"{name:<12} {self._facts[name]['url']}")
 
     def _service(self, name: str, arguments: list[str]) -> None:
-        # The port is chosen here, so that a restarted service is found where it was.
-        command = [sys.executable, "-m", "offchainvm.devnet", name, "--port", str(free_port()), *arguments]
+        command = [sys.executable, "-m", "offchainvm.devnet", name, *arguments]
         self._add_process(name, command, environment=clean_environment({}), ready=lambda process: "\n" in process.output())
         self.processes[name].start()
 
