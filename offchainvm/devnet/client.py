@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -96,14 +97,25 @@ class DevnetClient:
             Refused: the contract's or the chain's own words are in the sentence.
         """
         transaction_hash = self.send_request(repo, commit, build_target, input_data, limits, deposit_yocto=deposit_yocto)
+        return self.landed([transaction_hash], timeout_seconds=timeout_seconds)[0]
+
+    def landed(self, hashes: Sequence[str], *, timeout_seconds: float = 30) -> list[Requested]:
+        """The requests of transactions that were sent, in their order; returns when the contract has taken them all.
+
+        Raises:
+            Refused: one was not taken; the contract's or the chain's own words are in the sentence.
+            Unavailable: not all were taken within ``timeout_seconds``.
+        """
         deadline = time.monotonic() + timeout_seconds
         while True:
-            for told in self._control("executions"):
-                if told["transaction_hash"] == transaction_hash:
-                    return Requested(told["request_id"], told["data_id"], transaction_hash, told["height"])
-            self._raise_failure(transaction_hash)
+            taken = {told["transaction_hash"]: told for told in self._control("executions")}
+            missing = [one for one in hashes if one not in taken]
+            if not missing:
+                return [Requested(taken[one]["request_id"], taken[one]["data_id"], one, taken[one]["height"]) for one in hashes]
+            for transaction_hash in missing:
+                self._raise_failure(transaction_hash)
             if time.monotonic() > deadline:
-                raise Unavailable("chain", f"The request's transaction {transaction_hash} did not land within {timeout_seconds:g} s.")
+                raise Unavailable("chain", f"The request's transaction {missing[0]} did not land within {timeout_seconds:g} s.")
             time.sleep(0.02)
 
     def send_request(

@@ -41,10 +41,10 @@ def no_sandbox_left(world: World) -> Iterator[None]:
         filters = {"label": f"{reaper.LABEL_OWNER}={world.stack.worker_id('compile')}"}
 
         def left() -> list[str]:
-            found = [*client.containers.list(all=True, filters=filters), *client.volumes.list(filters=filters)]
+            found = [*client.containers.list(all=True, filters=filters, ignore_removed=True), *client.volumes.list(filters=filters)]
             return [item.name for item in found]
 
-        until(lambda: not left(), f"no container or volume of a build to be left, but there are {left()}")
+        until(lambda: not left(), lambda: f"no container or volume of a build to be left, but there are {left()}")
 
 
 @pytest.fixture(scope="session")

@@ -52,30 +52,27 @@ def test_a_wrong_token_is_named_by_its_setting_and_a_right_one_is_used_again(wor
 
 
 def test_a_redis_that_is_killed_and_comes_back_loses_nothing(world):
-    quick = [world.ask("quick", f"input {number}") for number in range(10)]
+    quick = world.ask_all("quick", "input", 10)
     slow = world.ask("slow", "over the outage")
     world.wait_for_state(slow, State.RUNNING)
     world.stack.kill("redis")
     late = world.ask("quick", "asked while Redis was dead")
     world.stack.restart("redis")
     world.assert_answered_once(slow, "over the outage")
-    for number, request in enumerate(quick):
-        world.assert_answered_once(request, f"input {number}")
+    world.assert_each_answered_once(quick)
     world.assert_answered_once(late, "asked while Redis was dead")
 
 
 def test_a_redis_that_forgot_its_last_second_resolves_nothing_twice(world):
-    quick = [world.ask("quick", f"settled {number}") for number in range(5)]
-    for number, request in enumerate(quick):
-        world.assert_answered_once(request, f"settled {number}")
+    quick = world.ask_all("quick", "settled", 5)
+    world.assert_each_answered_once(quick)
     slow = world.ask("slow", "in hand")
     world.wait_for_state(slow, State.RUNNING)
     world.stack.kill("redis")
     forget_the_end_of_the_log(world)
     world.stack.restart("redis")
     world.assert_answered_once(slow, "in hand")
-    for number, request in enumerate(quick):
-        world.assert_answered_once(request, f"settled {number}")
+    world.assert_each_answered_once(quick)
 
 
 def forget_the_end_of_the_log(world):

@@ -47,7 +47,7 @@ def watched(world: World, targets: set[str], tmp_path_factory: pytest.TempPathFa
 
 def test_every_process_is_a_target_that_is_up(watched: Prometheus, targets: set[str]) -> None:
     assert len(targets) == len(ROLES)
-    until(lambda: watched.targets() == dict.fromkeys(targets, "up"), f"all targets to be up, not {watched.targets()}")
+    until(lambda: watched.targets() == dict.fromkeys(targets, "up"), lambda: f"all targets to be up, not {watched.targets()}")
 
 
 def test_every_rule_is_evaluated_and_a_healthy_fleet_fires_none(watched: Prometheus) -> None:
@@ -55,7 +55,7 @@ def test_every_rule_is_evaluated_and_a_healthy_fleet_fires_none(watched: Prometh
         return {name for name, rule in watched.rules().items() if (rule["health"], rule["state"]) == ("ok", "inactive")}
 
     names = set(re.findall(r"- alert: (\w+)", RULES))
-    until(lambda: quiet() == names, f"all of {names} to be evaluated and quiet, not only {quiet()}")
+    until(lambda: quiet() == names, lambda: f"all of {names} to be evaluated and quiet, not only {quiet()}")
 
 
 @pytest.mark.parametrize("selector", sorted(set(re.findall(r"\boffchainvm_\w+(?:\{[^}]*\})?", RULES))))
@@ -68,7 +68,7 @@ def test_every_series_of_the_page_is_shown_but_of_what_did_not_happen(watched: P
         seen = set(watched.ask("label/__name__/values"))
         return {name for name, one in metrics.ALL.items() if f"{name}_count" not in seen and name not in seen}
 
-    until(lambda: missing() == {"offchainvm_stage_repeats_total"}, f"every series to be shown, but {missing()} are not")
+    until(lambda: missing() == {"offchainvm_stage_repeats_total"}, lambda: f"every series to be shown, but {missing()} are not")
 
 
 @pytest.mark.parametrize("expression", EXPRESSIONS)

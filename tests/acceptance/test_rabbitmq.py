@@ -20,9 +20,7 @@ def world(make_world: Callable[..., Any], rabbitmq_node: rabbitmq.Node) -> Itera
 
 def test_jobs_walk_the_way_through_quorum_queues(world: World, rabbitmq_node: rabbitmq.Node) -> None:
     world.cache("way", echo_module())
-    requests = [world.ask("way", f"input {number}") for number in range(5)]
-    for number, request in enumerate(requests):
-        world.assert_answered_once(request, f"input {number}")
+    world.assert_each_answered_once(world.ask_all("way", "input", 5))
     queues = rabbitmq_node.queues()
     assert {name: queues.get(name) for name in QUEUES} == dict.fromkeys(QUEUES, "quorum")
     assert "renew_messages" not in world.stack.log_of("execute")

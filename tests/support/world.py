@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -42,8 +42,11 @@ BURN = """(local $left i64) (local $rest i64)
       (local.set $rest (i64.rem_u (i64.const 0x7fffffffffffffe7) (i64.add (local.get $rest) (i64.const 3))))
       (local.set $left (i64.sub (local.get $left) (i64.const 1)))
       (br_if $again (i64.ne (local.get $left) (i64.const 0))))"""
-SLOW_ROUNDS = 600_000_000
-"""Some seconds of work: long enough to be killed in the middle of it."""
+SLOW_ROUNDS = 300_000_000
+"""A second or two of work: long enough to be killed in the middle of it."""
+
+SLOW_CHAIN = ("--block-time", "0.6")
+"""For what takes long: a contract waits 200 blocks for its answer, here two minutes."""
 
 
 def echo_module(rounds: int = 0) -> bytes:
@@ -82,6 +85,12 @@ class World:
         """A client's transaction: ``request_execution``."""
         return self.stack.client.request_execution(self.repo(name), commit, TARGET, input_data, limits or Limits())
 
+    def ask_all(self, name: str, text: str, count: int, *, commit: str = SHA) -> dict[str, Requested]:
+        """So many transactions, waited for together; each by its input, which is ``text`` with its number."""
+        inputs, client = [f"{text} {number}" for number in range(count)], self.stack.client
+        hashes = [client.send_request(self.repo(name), commit, TARGET, one, Limits()) for one in inputs]
+        return dict(zip(inputs, client.landed(hashes), strict=True))
+
     def result(self, request: Requested) -> Result:
         return self.stack.client.result(request.request_id, timeout_seconds=PROGRESS_SECONDS)
 
@@ -107,6 +116,17 @@ class World:
         assert len(self.resolves_of(request)) == 1
         # Reported at least once: a task that a bridge replays for a settled job is reported again.
         assert {report["success"] for report in self.reports(request)} == {True}
+
+    def assert_each_answered_once(self, requests: Mapping[str, Requested]) -> None:
+        """Each with the input by which it stands here."""
+        for value, request in requests.items():
+            self.assert_answered_once(request, value)
+
+    def expire_leases(self, *requests: Requested) -> None:
+        """As if the time of the lease on a job, or on a row to sign, were over; whose holder is gone, or frozen."""
+        for request in requests:
+            for leases in ("ovm:running", "ovm:taken"):
+                self.redis.zadd(leases, {request.data_id: 1}, xx=True)
 
     def coordinator(self, method: str, path: str, body: bytes | None = None) -> bytes:
         return self._control(method, f"{self.stack.coordinator_url}/control/{path}", body)
@@ -150,11 +170,11 @@ pub extern "C" fn execute(input: *const u8, length: usize) -> *const u8 {
 """
 
 
-def until(look: Callable[[], Any], what: str, *, seconds: float = PROGRESS_SECONDS) -> Any:
-    """The first truthy answer of ``look``."""
+def until(look: Callable[[], Any], what: str | Callable[[], str], *, seconds: float = PROGRESS_SECONDS) -> Any:
+    """The first truthy answer of ``look``; ``what`` is waited for, as words or as a look at what there is instead."""
     deadline = time.monotonic() + seconds
     while not (found := look()):
         if time.monotonic() > deadline:
-            raise AssertionError(f"waited {seconds:g} s for {what}")
+            raise AssertionError(f"waited {seconds:g} s for {what if isinstance(what, str) else what()}")
         time.sleep(0.05)
     return found
