@@ -7,13 +7,14 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from world import SLOW_ROUNDS, World, echo_module, until
+from world import SLOW_CHAIN, SLOW_ROUNDS, World, echo_module, until
 
 from offchainvm.cli.process import session_members
 from offchainvm.devnet.client import Limits, Requested
+from offchainvm.jobs.pauses import Pauses
 from offchainvm.jobs.record import Job, State
 
-SLOW_BUILD = "fn main() { std::thread::sleep(std::time::Duration::from_secs(4)) }"
+SLOW_BUILD = "fn main() { std::thread::sleep(std::time::Duration::from_secs(3)) }"
 GRACE_SECONDS = 30
 AT_ONCE_SECONDS = 5
 
@@ -21,7 +22,8 @@ AT_ONCE_SECONDS = 5
 @pytest.fixture(scope="module")
 def world(make_world: Callable[..., Any], builder_image: None) -> Iterator[World]:
     roles, own = ("bridge", "monitor", "compile", "execute", "resolve"), {"bridge": {"ENABLE_EVENT_MONITOR": "false"}}
-    with make_world(roles=roles, role_settings=own) as world:
+    own["bridge-2"] = {"POLL_TIMEOUT_SECONDS": "30"}
+    with make_world(roles=roles, role_settings=own, chain_arguments=SLOW_CHAIN) as world:
         yield world
 
 
@@ -71,15 +73,14 @@ def test_an_execute_worker_finishes_the_guest_that_runs(world: World) -> None:
 
 def test_what_an_execute_worker_fetched_and_did_not_begin_goes_to_the_next_one(world: World) -> None:
     world.cache("fetched", echo_module(rounds=SLOW_ROUNDS))
-    requests = [world.ask("fetched", f"number {number}") for number in range(5)]
-    world.wait_for_state(requests[0], State.RUNNING, "execute")
-    until(lambda: all(world.store.get(request.data_id) for request in requests), "all to be accepted")
+    asked = world.ask_all("fetched", "number", 5)
+    until(lambda: all(world.store.get(request.data_id) for request in asked.values()), "all to be accepted")
+    until(lambda: any(job_of(world, request.data_id).state is State.RUNNING for request in asked.values()), "one of them to run")
     assert ask_to_stop(world, "execute") == 0
-    behind = [request for request in requests if job_of(world, request.data_id).state is State.QUEUED]
+    behind = [request for request in asked.values() if job_of(world, request.data_id).state is State.QUEUED]
     assert behind, "it has two processes: it began two, or three"
     world.stack.restart("execute")
-    for number, request in enumerate(requests):
-        world.assert_answered_once(request, f"number {number}")
+    world.assert_each_answered_once(asked)
     told = {event.what for request in behind for event in world.store.history(request.data_id)}
     assert "published_again" not in told, "no message was lost"
 
@@ -113,6 +114,7 @@ def test_a_second_signal_ends_a_compile_worker_at_once_and_another_removes_its_s
     request = world.ask("anew", "built anew", commit=sha)
     world.wait_for_state(request, State.RUNNING, "compile")
     end_at_once(world, "compile")
+    world.expire_leases(request)
     world.stack.restart("compile")
     world.assert_answered_once(request, "built anew")
 
@@ -141,11 +143,14 @@ def test_a_monitor_is_asked_to_stop_and_the_next_one_misses_nothing(world: World
 
 
 def test_a_second_signal_ends_a_bridge_in_the_middle_of_its_polls(world: World) -> None:
-    process = world.stack.processes["bridge"]
+    assert ask_to_stop(world, "bridge") == 0
+    [name] = world.stack.add("bridge")
+    process = world.stack.processes[name]
+    until(Pauses(world.redis).polls, "its polls to be held")
     process.signal(signal.SIGTERM)
     until(lambda: "service_stopping" in process.output(), "the first signal to be heard")
     process.signal(signal.SIGTERM)
-    assert process.wait(AT_ONCE_SECONDS) in {0, 128 + signal.SIGTERM}, "0 where its polls were done already"
+    assert process.wait(AT_ONCE_SECONDS) == 128 + signal.SIGTERM
     world.stack.restart("bridge")
     world.cache("bridge", echo_module())
     world.assert_answered_once(world.ask("bridge", "polled later"), "polled later")

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from world import SLOW_ROUNDS, World, echo_module
+from world import SLOW_CHAIN, SLOW_ROUNDS, World, echo_module
 
 from offchainvm.devnet.client import Requested
 from offchainvm.fleet import Registry
@@ -74,7 +74,7 @@ def order(request: pytest.FixtureRequest) -> Order:
 def world(order: Order, make_world: Callable[..., Any], builder_image: None, earlier: Path) -> Iterator[World]:
     """A fleet of the release that is left; the second process of each role is of the other one."""
     suffix = "" if order == FORWARD else "-2"
-    with make_world(releases={f"{role}{suffix}": earlier for role in (*WORKERS, "bridge")}) as world:
+    with make_world(chain_arguments=SLOW_CHAIN, releases={f"{role}{suffix}": earlier for role in (*WORKERS, "bridge")}) as world:
         yield world
 
 
