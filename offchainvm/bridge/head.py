@@ -33,5 +33,5 @@ class Head:
     def look(self) -> float:
         """Ask once."""
         began = time.monotonic()
-        self._height, self._at = self._climb.judge(self._fetch()), began
+        self._height, self._at = self._climb.judge(self._fetch(), began), began
         return _EVERY_SECONDS

@@ -1,32 +1,40 @@
-"""Whether a height can be true: a chain climbs no faster than it makes blocks."""
+"""The height to believe, by all that were told: nodes behind one address are apart, and one of them may be wrong."""
 
 from __future__ import annotations
 
-import time
-
-SLACK_HEIGHTS = 100
-"""Nodes behind one address may be so far apart; less than a request has until its deadline."""
-HEIGHTS_A_SECOND = 20
-"""More than any chain makes."""
+APART_HEIGHTS = 10
+"""So far apart are nodes that keep up with the chain."""
+AT_ONCE_HEIGHTS, HEIGHTS_A_SECOND = 100, 20
+"""A climb beyond these is told twice before it is believed."""
+MISSED_SECONDS = 60.0
 
 
 class Climb:
-    """The height to believe, by all that were told: one that is out of reach counts when the next one bears it out."""
+    """It never steps down, except when for a minute nothing bore out how high it is.
+
+    A jump counts when the next answer is about as high: a chain that makes blocks faster than others is one look behind.
+    """
 
     def __init__(self) -> None:
-        self._height, self._at = -1, 0.0
-        self._doubted: tuple[int, float] | None = None
+        self._height, self._borne_out_at = -1, float("-inf")
+        self._doubted: int | None = None
 
-    def judge(self, told: int) -> int:
-        """The height to believe now: ``told``, or the one before, since nodes differ and one may be wrong."""
-        now = time.monotonic()
-        reached = self._height < 0 or _in_reach(told, self._height, now - self._at)
-        if reached or (self._doubted is not None and _in_reach(told, self._doubted[0], now - self._doubted[1])):
-            self._height, self._at, self._doubted = told, now, None
-        elif abs(told - self._height) > SLACK_HEIGHTS:
-            self._doubted = told, now
+    def judge(self, told: int, now: float) -> int:
+        """The height to believe at ``now`` (monotonic seconds): ``told``, or the one before."""
+        since, doubted = now - self._borne_out_at, self._doubted
+        self._doubted = None
+        if told <= self._height:
+            believed = since > MISSED_SECONDS and not _bears_out(told, self._height)
+        else:
+            in_reach = told <= self._height + AT_ONCE_HEIGHTS + HEIGHTS_A_SECOND * since
+            believed = in_reach or (doubted is not None and _bears_out(told, doubted))
+            self._doubted = None if believed else told
+        if believed:
+            self._height = told
+        if believed or _bears_out(told, self._height):
+            self._borne_out_at = now
         return self._height
 
 
-def _in_reach(height: int, before: int, elapsed_seconds: float) -> bool:
-    return before <= height <= before + SLACK_HEIGHTS + HEIGHTS_A_SECOND * elapsed_seconds
+def _bears_out(told: int, height: int) -> bool:
+    return told >= height - APART_HEIGHTS

@@ -316,7 +316,7 @@ class RecentBlock:
                 raise
             # `until` stays: the next caller asks again.
             return old
-        believed = self._climb.judge(block.height)
+        believed = self._climb.judge(block.height, now)
         return _Cached(block if old is None or block.height == believed else old.block, now + self._refresh_seconds)
 
 
