@@ -72,24 +72,28 @@ def environment_of(roles: Iterable[Role]) -> dict[str, str]:
 def _layers(environ: Mapping[str, str] | None, env_file: Path | None) -> tuple[Mapping[str, str], ...]:
     if environ is None:
         return os.environ, _own_file()
-    return environ, _variables_of(env_file) if env_file else {}
+    return environ, _variables_if_there(env_file) if env_file else {}
 
 
 def _own_file() -> dict[str, str]:
     named = os.environ.get(_ENV_FILE)
     if named is None:
-        return _variables_of(Path(".env"))
-    return _variables_of(Path(named), must_exist=True) if named else {}
+        return _variables_if_there(Path(".env"))
+    return _variables_of(Path(named)) if named else {}
 
 
-def _variables_of(file: Path, *, must_exist: bool = False) -> dict[str, str]:
+def _variables_if_there(file: Path) -> dict[str, str]:
+    # A virtual environment may be called .env.
+    there = os.path.isfile(file)  # noqa: PTH113 -- pathlib raises where the folder may not be entered
+    return _variables_of(file) if there else {}
+
+
+def _variables_of(file: Path) -> dict[str, str]:
     try:
         text = file.read_text(encoding="utf-8")
     except UnicodeDecodeError:
         raise SettingsError([f"{file}: is not UTF-8 text. Save it as UTF-8."]) from None
-    except (FileNotFoundError, IsADirectoryError) as error:  # a folder: a virtual environment may be called .env
-        if not must_exist:
-            return {}
+    except (FileNotFoundError, IsADirectoryError) as error:
         raise SettingsError([f"{_ENV_FILE}: {file}: {error.strerror}. Name a file of settings, or none (empty)."]) from None
     except OSError as error:
         raise SettingsError([f"{file}: cannot be read ({error.strerror}). Let this user read it."]) from None

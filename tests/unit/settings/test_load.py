@@ -333,6 +333,8 @@ def test_a_named_file_that_is_missing_or_a_folder_is_told(own_folder: Path, monk
 
 @pytest.mark.usefixtures("own_folder")
 def test_a_dotenv_that_may_not_be_read_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    Path(".env").touch()
+
     def refused(*_: object, **__: object) -> str:
         raise PermissionError(13, "Permission denied")
 
@@ -340,6 +342,17 @@ def test_a_dotenv_that_may_not_be_read_is_named(monkeypatch: pytest.MonkeyPatch)
     with pytest.raises(SettingsError) as caught:
         load([Role.DASHBOARD])
     assert caught.value.problems == [".env: cannot be read (Permission denied). Let this user read it."]
+
+
+@pytest.mark.usefixtures("own_folder")
+def test_a_working_folder_that_may_not_be_entered_has_no_dotenv(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    # Of a file in such a folder not even this can be asked.
+    monkeypatch.setattr(os, "stat", refused)
+    monkeypatch.setattr(Path, "read_text", refused)
+    assert load([Role.DASHBOARD]).worker_id == ""
 
 
 @pytest.mark.usefixtures("own_folder")
