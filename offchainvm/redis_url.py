@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from redis import ConnectionPool
-from redis.connection import parse_url
 
 _SENTINEL_PORT = 26379
 
@@ -45,25 +44,29 @@ class SentinelUrl:
         )
 
 
-def is_readable(url: str) -> bool:
-    """Whether a client can be made of it, and none of it would be passed over in silence.
+def has_shape(url: str) -> bool:
+    """Whether it can name a server, by its shape alone: what the query may hold differs between clients.
 
-    An unescaped ``/``, ``?`` or ``#`` in a password ends the host early: what is left may even look like an address.
+    An unescaped ``/``, ``?`` or ``#`` in a password ends the host early: what stands there is then no host, or no port.
     """
     try:
         parts = urlsplit(url)
+        _ = parts.port if SentinelUrl.parse(url) is None else None
+    except ValueError:
+        return False
+    if parts.scheme in {"redis", "rediss"} and not (parts.path.strip("/") or "0").isdecimal():
+        return False
+    names_host = parts.hostname and parts.scheme != "unix"
+    return not parts.fragment and bool(names_host or "@" not in parts.path + parts.query)
+
+
+def is_readable(url: str) -> bool:
+    """Whether a client of redis-py can be made of it, and none of it would be passed over in silence."""
+    if not has_shape(url):
+        return False
+    try:
         if SentinelUrl.parse(url) is None:
-            _try_server(url)
+            ConnectionPool.from_url(url).make_connection()
     except Exception:  # whatever it says may hold the password
         return False
-    return not parts.fragment and "@" not in parts.path + parts.query
-
-
-def _try_server(url: str) -> None:
-    parts = urlsplit(url)
-    if parts.scheme == "unix":
-        parse_url(url)  # type: ignore[no-untyped-call]
-        return
-    if not parts.hostname or not (parts.path.strip("/") or "0").isdecimal():
-        raise ValueError("no host, or a database that is no number")
-    ConnectionPool.from_url(url).make_connection()
+    return True

@@ -6,7 +6,7 @@ import re
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
-from offchainvm.redis_url import is_readable
+from offchainvm.redis_url import has_shape, is_readable
 
 _ESCAPE = "cannot be read; percent-encode what is special in its user and password (`/` is %2F, `#` is %23)"
 
@@ -46,14 +46,20 @@ def redis(url: str) -> str:
 
 
 def broker(url: str) -> str:
-    """Empty, Redis or RabbitMQ (several nodes with ``;`` between them)."""
+    """Empty, Redis or RabbitMQ (several nodes with ``;`` between them), as Celery writes it."""
     if url.startswith(("amqp://", "amqps://")):
         for node in url.split(";"):
-            _parts_of(node, "amqp", "amqps")
+            _check_node(node if "://" in node else f"amqp://{node}")
     elif url:
         _check_scheme(url, "redis", "rediss", "unix", "sentinel", "amqp", "amqps")
-        redis(url)
+        if not has_shape(url):
+            raise ValueError(_ESCAPE)
     return url
+
+
+def _check_node(url: str) -> None:
+    if _read(url, "amqp", "amqps").fragment:
+        raise ValueError(_ESCAPE)
 
 
 def _check_scheme(url: str, *schemes: str) -> None:
@@ -63,11 +69,19 @@ def _check_scheme(url: str, *schemes: str) -> None:
 
 
 def _parts_of(url: str, *schemes: str) -> SplitResult:
+    parts = _read(url, *schemes)
+    if not parts.hostname:
+        raise ValueError("must name a host")
+    return parts
+
+
+def _read(url: str, *schemes: str) -> SplitResult:
+    """Its parts; it may leave the host to a default."""
     _check_scheme(url, *schemes)
     parts = _split(url)
-    if parts is None or "@" in parts.path + parts.query + parts.fragment:
+    if parts is None or (not parts.hostname and "@" in parts.path + parts.query + parts.fragment):
         raise ValueError(_ESCAPE)
-    if not parts.hostname or re.search(r"\s", parts.netloc):
+    if re.search(r"\s", parts.netloc):
         raise ValueError("must name a host")
     return parts
 

@@ -16,6 +16,7 @@ from offchainvm.jobs.outbox import Outbox
 from offchainvm.jobs.pauses import FLEET, Pauses
 from offchainvm.jobs.server import reaching_redis
 from offchainvm.jobs.store import JobStore
+from offchainvm.redis_url import is_readable
 from offchainvm.settings import load_only
 from offchainvm.times import moment
 
@@ -39,6 +40,8 @@ def check_broker() -> str:
         raise NotLookedAt("the Redis of REDIS_URL: see its row")
     if is_rabbitmq(url):
         raise NotLookedAt("RabbitMQ: its quorum queues are on disk; the rows of the queues say whether it answers")
+    if not is_readable(url):
+        raise NotLookedAt("its options are written for Celery alone; the rows of the queues say whether it answers")
     try:
         with reaching_redis(), connect(url) as client:
             return _persistence(client)

@@ -271,6 +271,12 @@ def test_a_broker_that_is_the_redis_of_the_jobs_is_not_asked_twice_and_rabbitmq_
     assert "s3cret" not in str(caught.value)
 
 
+def test_a_broker_whose_address_celery_alone_can_read_is_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BROKER_URL", "rediss://h:6380/0?ssl_cert_reqs=CERT_REQUIRED")
+    with pytest.raises(NotLookedAt, match="written for Celery alone"):
+        services.check_broker()
+
+
 def test_builds_that_need_more_memory_than_the_machine_has_are_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(builds.engine, "connect", lambda: SimpleNamespace(info=lambda: {"MemTotal": 8 << 30}, close=lambda: None))
     assert builds.check_memory() == "a build may take 4096 of the machine's 8192 MiB: at most 2 at once"

@@ -10,7 +10,7 @@ from offchainvm.errors import SettingsError
 from offchainvm.settings import Role, load
 
 S3CRET = "S3cret"
-MALFORMED_URLS = [
+UNREADABLE = [
     ("REDIS_URL", "redis://:S3cret/pass@h:6379/0"),
     ("REDIS_URL", "redis://:S3cret?pass@h:6379/0"),
     ("REDIS_URL", "redis://:S3cret#pass@h:6379/0"),
@@ -31,13 +31,44 @@ MALFORMED_URLS = [
     ("BROKER_URL", "sentinel://one:S3cret"),
     ("BROKER_URL", "amqp://user:S3cret/pass@h"),
     ("BROKER_URL", "amqp://user:S3cret[pass@h"),
+    ("BROKER_URL", "redis://:S3cret#pass@h:6379/0"),
+    ("BROKER_URL", "redis://:1/S3cret@h:6379/0"),
+    ("BROKER_URL", "redis://user:1/S3cret@h:6379/0"),
+    ("BROKER_URL", "redis://h:6379/0#S3cret"),
+    ("BROKER_URL", "unix://:1/S3cret@/run/redis.sock"),
+    ("BROKER_URL", "amqp://:1/S3cret@h"),
+    ("BROKER_URL", "amqp://one/#S3cret"),
+    ("BROKER_URL", "amqp://one;user:S3cret/pass@two"),
     ("SOURCE_MIRROR_URL", "https://user:S3cret/pass@h"),
     ("CRATES_MIRROR_URL", "sparse+https://user:S3cret/pass@h/index/"),
     ("NEAR_RPC_URL", "https://h/, https://user:S3cret/pass@h"),
+    ("NEAR_RPC_URL", "https:///S3cret@h"),
+]
+READABLE = [
+    ("REDIS_URL", "redis:///0"),
+    ("REDIS_URL", "redis://[::1]:6379"),
+    ("REDIS_URL", "redis://:p%2Fss@h/?db=2&socket_timeout=3"),
+    ("REDIS_URL", "redis://h/0?client_name=a@b"),
+    ("REDIS_URL", "unix://:pass@/run/redis.sock?db=1"),
+    ("REDIS_URL", "sentinel://u:p%40ss@one,two:26380/3?service=jobs"),
+    ("BROKER_URL", "redis:///0"),
+    ("BROKER_URL", "redis://:pass@/1"),
+    ("BROKER_URL", "redis://h/0?client_name=a@b"),
+    ("BROKER_URL", "rediss://h:6380/0?ssl_cert_reqs=CERT_REQUIRED"),
+    ("BROKER_URL", "unix:///run/redis.sock?virtual_host=1"),
+    ("BROKER_URL", "sentinel://:pass@one:26379,two:26380/3?service=jobs"),
+    ("BROKER_URL", "amqp://"),
+    ("BROKER_URL", "amqp://u:p@/vh"),
+    ("BROKER_URL", "amqps://u:p@h:5671/vh?heartbeat=a@b"),
+    ("BROKER_URL", "amqp://one;two"),
+    ("BROKER_URL", "amqp://u:p@one:5672//;amqp://u:p@two:5672//"),
+    ("SOURCE_MIRROR_URL", "https://user:pass@h:8443/mirror"),
+    ("SOURCE_MIRROR_URL", "https://h/a@b"),
+    ("NEARDATA_API_URL", "https://h/x?apiKey=a@b"),
 ]
 
 
-@pytest.mark.parametrize(("name", "url"), MALFORMED_URLS)
+@pytest.mark.parametrize(("name", "url"), UNREADABLE)
 def test_an_address_that_cannot_be_read_is_told_without_the_password(complete: dict[str, str], name: str, url: str) -> None:
     with pytest.raises(SettingsError) as caught:
         load(Role, environ={**complete, name: url})
@@ -52,20 +83,14 @@ def test_a_service_takes_no_password_in_its_address(complete: dict[str, str], na
     assert S3CRET not in "".join(traceback.format_exception(caught.value))
 
 
-@pytest.mark.parametrize(
-    ("name", "url"),
-    [
-        ("REDIS_URL", "redis://[::1]:6379"),
-        ("REDIS_URL", "redis://:p%2Fss@h/?db=2&socket_timeout=3"),
-        ("REDIS_URL", "unix://:pass@/run/redis.sock?db=1"),
-        ("REDIS_URL", "sentinel://u:p%40ss@one,two:26380/3?service=jobs"),
-        ("BROKER_URL", "unix:///run/redis.sock?virtual_host=1"),
-        ("BROKER_URL", "amqp://u:p@one:5672//;amqp://u:p@two:5672//"),
-        ("SOURCE_MIRROR_URL", "https://user:pass@h:8443/mirror"),
-    ],
-)
+@pytest.mark.parametrize(("name", "url"), READABLE)
 def test_an_address_that_can_be_read_is_kept_as_it_is(complete: dict[str, str], name: str, url: str) -> None:
     assert getattr(load(Role, environ={**complete, name: url}), name.lower()) == url
+
+
+def test_an_endpoint_may_have_a_key_with_an_at_sign(complete: dict[str, str]) -> None:
+    url = "https://h/x?apiKey=a@b"
+    assert load(Role, environ={**complete, "NEAR_RPC_URL": url}).near_rpc_url == (url,)
 
 
 @pytest.mark.parametrize(
