@@ -35,6 +35,11 @@ class Executions:
         known = self._records.module(job.source_key)
         return self._modules.fetch(job.source_key, sha256 or (known.sha256 if known else None))
 
+    def refuse(self, job: Job, module: CachedModule, result: ExecutionResult) -> JobError:
+        """Forget a module that the engine found invalid; why the job has none now."""
+        self._modules.forget(job.source_key or "", module.sha256)
+        return JobError(JobCode.WASM_UNAVAILABLE, f"the module that was kept for it cannot be used ({result.message})")
+
     def request_of(self, job: Job) -> ExecutionRequest:
         """What the engine is asked: the input, the limits and the environment of a job.
 

@@ -69,6 +69,11 @@ class ModuleCache:
         disk.make_room(self._folder.glob("*.wasm"), max_bytes=self._max_bytes, spare_seconds=_IN_USE_SECONDS)
         return CachedModule(path, sha256, len(wasm))
 
+    def forget(self, source_key: str, sha256: str) -> None:
+        """Keep these bytes no longer: an engine found that they are no valid module."""
+        for path in self._files_of(source_key, sha256):
+            path.unlink(missing_ok=True)
+
     def _on_disk(self, source_key: str, sha256: str | None) -> CachedModule | None:
         for path in self._files_of(source_key, sha256):
             named, data = path.name.split(".")[1], _read(path)

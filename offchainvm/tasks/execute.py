@@ -44,19 +44,21 @@ class ExecuteWork:
         _count(result)
         if result.status is Status.CANCELLED:
             return None
+        if result.status is Status.INVALID_MODULE and not job.rebuild:
+            return self._to_compile(job, self._executions.refuse(job, module, result), bad_sha256=module.sha256)
         return _answer(job, result)
 
     def abandon(self, claim: Claim) -> None:
         """Called from another thread when the claim is lost: its guest, should it run, is ended at once."""
         self._in_hand.cancel(claim)
 
-    def _to_compile(self, job: Job, error: JobError) -> ToCompile:
-        """A cached module that is absent or rubbish: build it from the source, once."""
+    def _to_compile(self, job: Job, error: JobError, *, bad_sha256: str | None = None) -> ToCompile:
+        """A cached module that is absent, rubbish or invalid: build it from the source, once."""
         source = job.source or self._chain.source_of(job)
         if source is None or job.rebuild:
             raise error
         log.warning("The cached module cannot be used; it is built again.", action="rebuild_module", error=error.sentence)
-        return ToCompile(reason=error.sentence, source=source)
+        return ToCompile(reason=error.sentence, bad_sha256=bad_sha256, source=source)
 
 
 def _count(result: ExecutionResult) -> None:

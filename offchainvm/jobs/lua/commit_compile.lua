@@ -13,7 +13,7 @@ if source_key and source_key ~= '' then
   if bad == '' or known == bad then redis.call('DEL', P .. 'module:' .. source_key) end
 end
 if source ~= '' then redis.call('HSET', job(id), 'source', source) end
-redis.call('HSET', job(id), 'rebuild', 1, 'module', '', 'deaths', 0, 'attempt', 0, 'waits', 0)
+redis.call('HSET', job(id), 'rebuild', 1, 'bad', bad, 'module', '', 'deaths', 0, 'attempt', 0, 'waits', 0)
 redis.call('ZREM', P .. 'running', id)
 note(id, 'execute', 'rebuild', reason)
 enqueue(id, 'compile', 0)

@@ -2,7 +2,7 @@
 -- Times are milliseconds by the server's own clock. ARGV[1] is the call token where a script says so.
 --
 -- ovm:job:ID          hash    the record: fixed (JSON, written once), state, stage, attempt, deaths, fence, owner, source_key, commit, module,
---                             rebuild, source (JSON, found on chain), sender (account, once known), deadline, event, ready (not before), nudges (re-publications), waits (uncounted repeats), accepted, updated, needs,
+--                             rebuild, bad (SHA-256 of the module that it is built anew for), source (JSON, found on chain), sender (account, once known), deadline, event, ready (not before), nudges (re-publications), waits (uncounted repeats), accepted, updated, needs,
 --                             keep (seconds of retention), cancelled (1: by hand), fair (1: it takes turns), repository;
 --                             with a payload: args (base64), response, report, brief (report without a long output),
 --                             row (waiting|taken|signed|settled), take, tries, alone, tx, hashes (space separated), verdict, error

@@ -9,7 +9,8 @@ if not held(id, fence) then return answer(token, '["lost"]') end
 redis.call('HSET', job(id), 'source_key', source_key)
 
 local module = redis.call('HMGET', P .. 'module:' .. source_key, 'sha256', 'size')
-if module[1] then return answer(token, cjson.encode({ 'built', module[1], module[2] })) end
+-- Who had it built anew does not take again what it found bad: another may just have found that in the Coordinator's cache.
+if module[1] and module[1] ~= get(id, 'bad')[1] then return answer(token, cjson.encode({ 'built', module[1], module[2] })) end
 local failure = redis.call('GET', P .. 'failed:' .. source_key)
 if failure then
   local parts = cjson.decode(failure)

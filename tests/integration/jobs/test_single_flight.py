@@ -155,6 +155,14 @@ def test_a_rebuild_is_a_build_like_any_other(house: Any) -> None:
     assert enter(house, claim.data_id) == Builder()
 
 
+def test_a_rebuild_does_not_take_what_it_found_bad_from_another(house: Any) -> None:
+    house.store.commit(house.building(1), house.built())
+    claim, other = house.claim(house.data_id(1)), house.claim(house.accept(2, stage=Stage.COMPILE), Stage.COMPILE)
+    assert house.store.commit(claim, ToCompile("invalid", bad_sha256="5a" * 32))
+    assert house.store.commit(other, house.built())
+    assert enter(house, claim.data_id) == Builder()
+
+
 def test_poison_counts_on_the_source_and_not_once_a_waiter(house: Any) -> None:
     ids = [house.accept(number, stage=Stage.COMPILE) for number in range(4)]
     for data_id in ids[:3]:

@@ -93,6 +93,13 @@ def test_a_put_module_needs_no_coordinator(cache: ModuleCache, shelf: Shelf) -> 
     assert shelf.downloads == 0
 
 
+def test_a_module_that_an_engine_refused_is_asked_for_again(cache: ModuleCache, shelf: Shelf) -> None:
+    refused = cache.put(KEY, _module("refused"))
+    cache.forget(KEY, refused.sha256)
+    shelf.modules[KEY] = _module("built")
+    assert cache.fetch(KEY).path.read_bytes() == _module("built")
+
+
 def test_a_rebuild_beats_the_older_bytes(cache: ModuleCache) -> None:
     old = cache.put(KEY, _module("old"))
     os.utime(old.path, (1, 1))

@@ -48,13 +48,16 @@ class Endless(Executor):
 
 class Modules:
     def __init__(self, error=None):
-        self.error, self.asked = error, []
+        self.error, self.asked, self.forgotten = error, [], []
 
     def fetch(self, source_key, sha256=None):
         self.asked.append((source_key, sha256))
         if self.error:
             raise self.error
         return MODULE
+
+    def forget(self, source_key, sha256):
+        self.forgotten.append((source_key, sha256))
 
 
 class Chain:
@@ -171,6 +174,27 @@ def test_a_module_that_was_rebuilt_and_is_still_bad_ends_the_job(work_of, make_c
     modules = Modules(JobError(JobCode.WASM_UNAVAILABLE, "rubbish"))
     with pytest.raises(JobError, match="wasm_unavailable"):
         work_of(modules=modules)(make_claim(rebuild=True))
+
+
+INVALID = {"status": Status.INVALID_MODULE, "message": "type mismatch"}
+
+
+def test_a_cached_module_that_the_engine_finds_invalid_is_forgotten_and_built_again(work_of, make_claim):
+    modules = Modules()
+    step = work_of(OneResult(**INVALID), modules=modules)(make_claim())
+    assert isinstance(step, ToCompile)
+    assert (step.bad_sha256, "type mismatch" in step.reason) == (MODULE.sha256, True)
+    assert modules.forgotten == [("cd" * 32, MODULE.sha256)]
+
+
+def test_an_invalid_cached_module_without_any_source_is_unavailable(work_of, make_claim):
+    with pytest.raises(JobError, match="wasm_unavailable"):
+        work_of(OneResult(**INVALID))(make_claim(source=None))
+
+
+def test_a_module_that_was_rebuilt_and_is_still_invalid_ends_the_job_as_that(work_of, make_claim):
+    response = response_of(work_of(OneResult(**INVALID))(make_claim(rebuild=True)))
+    assert response["error"] == "invalid_module: type mismatch"
 
 
 def test_an_input_recorded_by_the_monitor_is_used(work_of, make_claim, store):
