@@ -26,7 +26,7 @@ log = logs.get_logger()
 METRICS_SOCKET = "OFFCHAINVM_METRICS_SOCKET"
 KEY_VARIABLES = ("OPERATOR_PRIVATE_KEY", "OPERATOR_PRIVATE_KEYS")
 WORKER_COMMAND = [sys.executable, "-m", "celery", "-A", "offchainvm", "worker", "-Q", "resolve", "-P", "solo"]
-_PASSED_ON = ("OFFCHAINVM_LIVE_DIR", "GIT_SSL_CAINFO", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
+_PASSED_ON = ("OFFCHAINVM_LIVE_DIR", "GIT_SSL_CAINFO", "SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
 """Where its liveness file goes, and whom this host trusts (``authorities``)."""
 STOP_SECONDS = 20.0
 LONGEST_PAUSE_SECONDS = 30.0
