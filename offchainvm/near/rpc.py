@@ -100,8 +100,9 @@ class Rpc:
         return self._only(self._active)
 
     def elsewhere(self) -> Rpc:
-        """A client of the next endpoint alone, for a second opinion; of the one in use where there is no other."""
-        return self._only(self._endpoints[(self._endpoints.index(self._active) + 1) % len(self._endpoints)])
+        """A client of the next endpoint of this chain alone, for a second opinion; of the one in use where there is no other."""
+        in_use, *others = self._turned()
+        return self._only(next(filter(self._network.has, others), in_use))
 
     def send_tx(self, signed: bytes) -> None:
         """Hand over a signed transaction (``wait_until: NONE``): the node checks nothing and promises nothing."""
@@ -177,12 +178,20 @@ class Rpc:
     def status(self) -> dict[str, Any]:
         """``chain_id``, ``protocol_version``, ``sync_info`` and more of the node in use."""
         endpoint, answer = self._answer("status", [], optional=False)
-        self._network.id = self._network.id or str(answer["chain_id"])
-        endpoint.chain_id = str(answer["chain_id"])
+        endpoint.chain_id = str(answer.get("chain_id") or self._network.id)
+        self._network.id = self._network.id or endpoint.chain_id
         return answer
 
     def chain_id(self) -> str:
-        return str(self.status()["chain_id"])
+        """The network's name.
+
+        Raises:
+            RpcUnavailable: also where the node in use answers without it.
+        """
+        self.status()
+        if not self._network.id:
+            raise RpcUnavailable(self.endpoint, "status: it tells no chain_id")
+        return self._network.id
 
     def call(self, method: str, parameters: Mapping[str, Any] | Sequence[Any], *, optional: bool = False) -> dict[str, Any]:
         """The ``result`` object of one call, from the first endpoint that makes a statement.
@@ -230,11 +239,14 @@ class Rpc:
 
     def _order(self) -> list[Endpoint]:
         """Endpoints from the one in use on; those at rest last, the one that rests longest at the very end."""
+        now = time.monotonic()
+        return sorted(self._turned(), key=lambda endpoint: max(0.0, endpoint.resting_until - now))
+
+    def _turned(self) -> list[Endpoint]:
+        """The one in use, and those after it in turn."""
         with self._lock:
             start = self._endpoints.index(self._active)
-        turned = self._endpoints[start:] + self._endpoints[:start]
-        now = time.monotonic()
-        return sorted(turned, key=lambda endpoint: max(0.0, endpoint.resting_until - now))
+        return self._endpoints[start:] + self._endpoints[:start]
 
     def _stay_with(self, endpoint: Endpoint) -> None:
         with self._lock:
@@ -249,27 +261,51 @@ class _Network:
     def __init__(self) -> None:
         self.id = ""
 
+    def has(self, endpoint: Endpoint) -> bool:
+        """Whether an endpoint serves this chain, as far as it can be told now."""
+        if not self.id or endpoint.chain_id:
+            return endpoint.chain_id in {"", self.id}
+        try:
+            self.admit(endpoint)
+        except RpcUnavailable:
+            return False
+        return True
+
     def admit(self, endpoint: Endpoint) -> None:
         """Ask an endpoint for its chain's id, before it is asked for anything else.
 
         Raises:
-            RpcUnavailable: it serves another chain, or does not answer.
+            RpcUnavailable: it tells another chain, or does not answer.
         """
-        try:
-            found = str(endpoint.ask("status", _request("status", []))["chain_id"])
-        except RpcRefused:
-            found = self.id  # it keeps that to itself
-        if found != self.id:
-            endpoint.rest(_OTHER_NETWORK_SECONDS)
-            log.error(
-                "An RPC endpoint serves another network than the others and is not used. Correct NEAR_RPC_URL.",
-                action="rpc_other_network",
-                endpoint=endpoint.name,
-                network=found,
-                others=self.id,
-            )
-            raise RpcUnavailable(endpoint.name, f"it serves the network {found}, the others of NEAR_RPC_URL serve {self.id}")
-        endpoint.chain_id = found
+        endpoint.chain_id = _told_chain_id(endpoint) or self.id
+        if endpoint.chain_id == self.id:
+            return
+        endpoint.rest(_OTHER_NETWORK_SECONDS)
+        log.error(
+            "An RPC endpoint serves another network than the others and is not used. Correct NEAR_RPC_URL.",
+            action="rpc_other_network",
+            endpoint=endpoint.name,
+            network=endpoint.chain_id,
+            others=self.id,
+        )
+        raise RpcUnavailable(endpoint.name, f"it serves the network {endpoint.chain_id}, the others of NEAR_RPC_URL serve {self.id}")
+
+
+def _told_chain_id(endpoint: Endpoint) -> str:
+    """Empty where it keeps that to itself, as some providers do.
+
+    Raises:
+        RpcUnavailable: it does not answer.
+    """
+    try:
+        return str(endpoint.ask("status", _request("status", []), optional=True).get("chain_id") or "")
+    except RpcRefused:
+        return ""
+    except RpcUnavailable as error:
+        if error.answered:
+            return ""
+        endpoint.rest(error.retry_after_seconds)
+        raise
 
 
 def _request(method: str, parameters: Mapping[str, Any] | Sequence[Any]) -> bytes:

@@ -116,14 +116,18 @@ class ViewFailed(RpcRefused):
 
 
 class RpcUnavailable(Unavailable):
-    """No statement of an endpoint: the same call again, here or elsewhere."""
+    """No statement of an endpoint: the same call again, here or elsewhere.
+
+    ``answered``: it is up all the same, and may answer other calls.
+    """
 
     code = "rpc_unavailable"
 
-    def __init__(self, endpoint: str, sentence: str, *, retry_after_seconds: float | None = None) -> None:
+    def __init__(self, endpoint: str, sentence: str, *, retry_after_seconds: float | None = None, answered: bool = False) -> None:
         super().__init__(
             f"RPC {endpoint}", sentence, remedy="Check NEAR_RPC_URL and any API key in it.", retry_after_seconds=retry_after_seconds
         )
+        self.answered = answered
 
 
 class RpcTimeout(RpcUnavailable):
@@ -139,6 +143,8 @@ _NO_STATEMENT = frozenset(
     {"INTERNAL_ERROR", "NOT_SYNCED_YET", "NO_SYNCED_BLOCKS", "UNAVAILABLE_SHARD", "REQUEST_ROUTED", "DOES_NOT_TRACK_SHARD"}
 )
 _AWAY = frozenset({408, 429, 500, 502, 503, 504})
+_NOT_OFFERED = -32601
+"""JSON-RPC's own code: so providers refuse a method that they do not offer, without a cause in the chain's words."""
 _REFUSED_AS: dict[str, type[RpcRefused]] = {
     "UNKNOWN_TRANSACTION": UnknownTransaction,
     "UNKNOWN_BLOCK": UnknownBlock,
@@ -152,11 +158,22 @@ _REFUSED_AS: dict[str, type[RpcRefused]] = {
 
 
 def error_of(
-    untrusted_error: Any, *, status: int, method: str, endpoint: str, retry_after_seconds: float | None = None
+    untrusted_error: Any,
+    *,
+    status: int,
+    method: str,
+    endpoint: str,
+    retry_after_seconds: float | None = None,
+    optional: bool = False,
 ) -> RpcRefused | RpcUnavailable:
-    """The error of one JSON-RPC answer, or of an HTTP answer without one (``untrusted_error`` is then None)."""
+    """The error of one JSON-RPC answer, or of an HTTP answer without one (``untrusted_error`` is then None).
+
+    ``optional``: where a provider does not offer the method, that is its answer; else another endpoint may have it.
+    """
     error = untrusted_error if isinstance(untrusted_error, dict) else {}
     cause, info = _cause(error)
+    if not cause and optional and error.get("code") == _NOT_OFFERED:
+        cause = "METHOD_NOT_FOUND"
     text = f"{method}: {cause or f'HTTP {status}'} {_text_of(error)}".rstrip()
     if cause == "TIMEOUT_ERROR":
         return RpcTimeout(endpoint, text, stage=_stage(info))
@@ -165,7 +182,7 @@ def error_of(
     known = _REFUSED_AS.get(cause)
     if known is None and (not cause or cause in _NO_STATEMENT or status in _AWAY):
         # What is no answer in the protocol (a provider's page, a body cut off) says nothing about the chain.
-        return RpcUnavailable(endpoint, text, retry_after_seconds=retry_after_seconds)
+        return RpcUnavailable(endpoint, text, retry_after_seconds=retry_after_seconds, answered=status not in _AWAY)
     return (known or RpcRefused)(text, cause=cause, status=status)
 
 
@@ -174,10 +191,7 @@ def _cause(error: Mapping[str, Any]) -> tuple[str, Any]:
     if isinstance(cause, dict) and isinstance(cause.get("name"), str):
         return cause["name"], cause.get("info")
     name = error.get("name")
-    if isinstance(name, str):
-        return name, None
-    # Providers refuse so what they do not offer, in JSON-RPC's own terms alone.
-    return ("METHOD_NOT_FOUND", None) if error.get("code") == -32601 else ("", None)
+    return (name, None) if isinstance(name, str) else ("", None)
 
 
 def _stage(info: Any) -> str | None:

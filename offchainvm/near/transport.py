@@ -103,12 +103,12 @@ class Endpoint:
         self.name = f"{host_of(url)}#{next(_numbers)}"
         self.resting_until = -math.inf
         self.chain_id = ""
-        """As it told; empty: it was not asked."""
+        """As it told, or as the others did where it tells none; empty: it was not asked."""
         self._gate = Gate()
 
-    def rest(self, seconds: float) -> None:
-        """Pass it over for so long, where there is another."""
-        self.resting_until = time.monotonic() + seconds
+    def rest(self, seconds: float | None = None) -> None:
+        """Pass it over for so long, or for its usual rest, where there is another."""
+        self.resting_until = time.monotonic() + (self._rest_seconds if seconds is None else seconds)
 
     def ask(self, method: str, body: bytes, *, optional: bool = False) -> dict[str, Any]:
         """The ``result`` of one JSON-RPC call; where it is ``optional``, a failure says nothing of other calls.
@@ -120,7 +120,7 @@ class Endpoint:
             raise RpcUnavailable(self.name, f"{method}: asked us to wait (HTTP 429)", retry_after_seconds=left)
         outcome, began = "ok", time.monotonic()
         try:
-            return self._asked(method, body)
+            return self._asked(method, body, optional=optional)
         except RpcRefused:
             outcome = "refused"
             raise
@@ -130,13 +130,12 @@ class Endpoint:
         except RpcUnavailable as error:
             outcome = "unavailable"
             if not optional:
-                wished = error.retry_after_seconds
-                self.rest(self._rest_seconds if wished is None else wished)
+                self.rest(error.retry_after_seconds)
             raise
         finally:
             metrics.RPC_SECONDS.observe(time.monotonic() - began, method=method, outcome=outcome)
 
-    def _asked(self, method: str, body: bytes) -> dict[str, Any]:
+    def _asked(self, method: str, body: bytes, *, optional: bool) -> dict[str, Any]:
         try:
             response = self._pool.post(self._url, body)
         except (HTTPError, OSError) as error:
@@ -148,7 +147,14 @@ class Endpoint:
         wished = retry_after(response)
         if response.status == 429:
             wished = self._gate.close(wished)
-        raise error_of(reply.get("error"), status=response.status, method=method, endpoint=self.name, retry_after_seconds=wished)
+        raise error_of(
+            reply.get("error"),
+            status=response.status,
+            method=method,
+            endpoint=self.name,
+            retry_after_seconds=wished,
+            optional=optional,
+        )
 
 
 def host_of(url: str) -> str:

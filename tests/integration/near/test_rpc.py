@@ -32,6 +32,10 @@ def rpc_error(cause: str, info: Any = None, data: Any = None, name: str = "HANDL
     return {"jsonrpc": "2.0", "id": "offchainvm", "error": error}
 
 
+def without_method() -> dict[str, Any]:
+    return {"jsonrpc": "2.0", "error": {"code": -32601, "message": "Method not found"}}
+
+
 def client(*servers: Any, **options: Any) -> Rpc:
     return Rpc([server.url for server in servers], **{"connect_seconds": 2, "read_seconds": 2, **options})
 
@@ -139,7 +143,7 @@ def test_what_says_nothing_about_the_chain_is_asked_of_the_next_endpoint(start_s
 
 
 def test_a_method_that_a_provider_does_not_offer_is_a_refusal(server: Any, reply: Any) -> None:
-    server.will(reply({"jsonrpc": "2.0", "error": {"code": -32601, "message": "Method not found"}}))
+    server.will(reply(without_method()))
     with pytest.raises(RpcRefused, match="EXPERIMENTAL_protocol_config: METHOD_NOT_FOUND"):
         client(server).protocol_config()
 
@@ -202,9 +206,72 @@ def test_an_endpoint_of_another_network_is_named_and_never_used(start_server: An
         rpc.final_block()
 
 
+@pytest.mark.parametrize(
+    "silent",
+    [
+        {"status": 403, "body": b"forbidden method"},
+        {"body": without_method()},
+        {"body": {"jsonrpc": "2.0", "error": {"code": -32600, "message": "method not whitelisted"}}},
+        {"body": {"jsonrpc": "2.0", "result": {"node": "of a provider"}}},
+        {"status": 400, "body": rpc_error("METHOD_NOT_FOUND", name="REQUEST_VALIDATION_ERROR")},
+    ],
+    ids=["forbidden", "not offered", "an error of its own", "an answer without it", "refused"],
+)
+def test_an_endpoint_that_keeps_its_chains_id_to_itself_is_used_all_the_same(start_server: Any, reply: Any, silent: Any) -> None:
+    first, second = start_server(), start_server()
+    first.will(reply({"jsonrpc": "2.0", "result": {"chain_id": "testnet"}}), reply(b"", status=503))
+    second.will(reply(**silent), reply({"jsonrpc": "2.0", "result": {"header": {"height": 88, "hash": HASH}}}))
+    rpc = client(first, second)
+    assert rpc.chain_id() == "testnet"
+    assert [rpc.final_block().height for _ in range(2)] == [88, 88]
+    assert [seen.json["method"] for seen in second.seen] == ["status", "block", "block"]
+
+
+def test_an_endpoint_that_does_not_answer_is_asked_for_nothing_before_it_told_its_chain(start_server: Any, reply: Any) -> None:
+    first, second = start_server(), start_server()
+    first.will(reply({"jsonrpc": "2.0", "result": {"chain_id": "testnet"}}), reply(b"", status=503))
+    second.will(reply(b"", status=503), reply({"jsonrpc": "2.0", "result": {"chain_id": "mainnet"}}))
+    rpc = client(first, second)
+    rpc.chain_id()
+    with pytest.raises(RpcUnavailable, match="HTTP 503"):
+        rpc.final_block()
+    assert [seen.json["method"] for seen in second.seen] == ["status"]
+
+
+def test_a_node_that_tells_no_chain_id_is_unavailable_to_who_needs_it(server: Any) -> None:
+    server.will_result({"node": "of a provider"})
+    with pytest.raises(RpcUnavailable, match="tells no chain_id"):
+        client(server).chain_id()
+
+
+def test_a_method_that_one_endpoint_lacks_is_asked_of_the_next(start_server: Any, reply: Any) -> None:
+    first, second = start_server(), start_server()
+    first.will(reply(without_method()))
+    second.will_result({"final_execution_status": "NONE"})
+    rpc = client(first, second)
+    rpc.send_tx(b"signed")
+    assert [len(first.seen), len(second.seen)] == [1, 1]
+    assert rpc.endpoint.startswith(second.url)
+
+
+def test_a_second_opinion_comes_from_the_same_chain(start_server: Any, reply: Any) -> None:
+    first, stranger, dead, third = (start_server() for _ in range(4))
+    for server, chain_id in ((first, "testnet"), (stranger, "mainnet"), (third, "testnet")):
+        server.will_result({"chain_id": chain_id})
+    dead.will(reply(b"", status=503))
+    rpc = client(first, stranger, dead, third)
+    rpc.chain_id()
+    assert rpc.elsewhere().endpoint.startswith(third.url)
+    assert rpc.elsewhere().endpoint.startswith(third.url)
+    assert len(stranger.seen) == 1
+    lonely = client(first, stranger)
+    lonely.chain_id()
+    assert lonely.elsewhere().endpoint == lonely.endpoint
+
+
 def test_pinned_client_asks_one_node_only(start_server: Any, reply: Any) -> None:
     first, second = start_server(), start_server()
-    first.will(reply(b"", status=502))
+    first.will(reply(b"", status=502), reply({"jsonrpc": "2.0", "result": {"chain_id": "testnet"}}))
     second.will_result({"chain_id": "testnet"})
     rpc = client(first, second)
     pinned = rpc.pinned()
