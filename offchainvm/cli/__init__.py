@@ -17,20 +17,20 @@ from offchainvm.errors import OffchainVMError, SettingsError
 
 # Command: its file, which has a function (or a typer.Typer) of the same name, and the line that --help shows.
 COMMANDS = {
-    "demo": "Walk one request through the whole way on this machine, and show what came back.",
+    "demo": "Run one request all the way on this machine, from the contract to its answer, and show each step.",
     "dev": "Run the whole stack on this machine until Ctrl-C: Coordinator, chain, bridge, workers, status page, Flower.",
-    "bridge": "Poll the Coordinator, publish jobs, watch transactions and report outcomes.",
-    "monitor": "Watch the contract's events on chain and have the Coordinator create a task for each request.",
-    "run": "Run one module here, as an execute worker would, and report what it used.",
-    "build": "Build a repository at a commit once, in the sandbox, with live phases and log.",
+    "bridge": "Run the bridge: poll the Coordinator, publish jobs, watch transactions and report outcomes.",
+    "monitor": "Run the event monitor: it reads the chain and has the Coordinator create a task for each request.",
+    "run": "Run one module here, as an execute worker would, and show what it used of each limit.",
+    "build": "Build one commit of a repository here in the sandbox, with live phases and log.",
     "verify": "Build a module again from its provenance, and compare the bytes.",
-    "jobs": "Find jobs, show one with its stages, retry, cancel or replay one.",
-    "workers": "Show every process of the fleet: what it does, when it was last seen, what a vanished one held.",
-    "pause": "Let no new work in, on the whole fleet or one bridge; jobs that are here go on.",
-    "drain": "Let no new work in, and say when nothing is left.",
-    "resume": "Let work in again, after pause or drain.",
-    "web": "Show the jobs, the fleet, the keys and the queues in a browser; nothing can be changed there.",
-    "doctor": "Look at everything that a worker needs, and say what is wrong and what to do.",
+    "jobs": "List jobs, show one on a time line, or retry, cancel or replay it.",
+    "workers": "Show every process of the fleet: what it is doing, when it was last seen, what a vanished one held.",
+    "pause": "Stop new work, on the whole fleet or one bridge; accepted jobs go on.",
+    "drain": "Stop new work on the whole fleet, and show whether any work is left.",
+    "resume": "Let new work in again, after pause or drain.",
+    "web": "Run the status page: jobs, fleet, keys and queues in a browser, read-only.",
+    "doctor": "Check everything a worker needs, and say what is wrong and how to fix it.",
 }
 EXIT_FAILED, EXIT_USAGE = 1, 2
 
@@ -55,7 +55,7 @@ def _say(text: str) -> None:
 def _program(words: list[str]) -> typer.Typer:
     program = typer.Typer(
         name="offchainvm",
-        help="The machine room that lets NEAR smart contracts run heavy, arbitrary code off chain.",
+        help="Runs heavy code off chain for NEAR smart contracts. See it work: offchainvm demo. Find a fault: offchainvm doctor.",
         no_args_is_help=True,
         add_completion=False,
         pretty_exceptions_enable=False,

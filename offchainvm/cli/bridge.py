@@ -13,9 +13,9 @@ from offchainvm.settings import Role, Settings, load
 
 
 def bridge() -> None:
-    """Poll the Coordinator, publish jobs, watch transactions and report outcomes.
+    """Run the bridge: poll the Coordinator, publish jobs, watch transactions and report outcomes.
 
-    Ends on SIGTERM or Ctrl-C when the polls in hand are finished; at once on a second signal.
+    Stops on SIGTERM or Ctrl-C when the polls in hand are finished; at once on a second signal.
     """
     run_service([Role.BRIDGE], _bridge_service)
 

@@ -38,10 +38,10 @@ SETTINGS = (
 PHASES = {"fetch": "Dependencies", "compile": "Compile", "verify": "Compile again"}
 _REPO = typer.Argument(metavar="REPO", help="https://github.com/OWNER/NAME, or OWNER/NAME.")
 _COMMIT = typer.Argument(metavar="COMMIT", help="A branch, a tag, or the full SHA of a commit.")
-_TARGET = typer.Option(DEFAULT_BUILD_TARGET, help="wasm32-wasip1, or wasm32-unknown-unknown.")
-_OUTPUT = typer.Option(None, "--output", "-o", help="File of the module; default: its own name, in this folder.", dir_okay=False)
-_TIMEOUT = typer.Option(None, min=1, max=3600, help="Seconds for all phases; default: COMPILE_TIMEOUT_SECONDS.")
-_QUIET = typer.Option(False, "--quiet", "-q", help="Phases only, without the log.")
+_TARGET = typer.Option(DEFAULT_BUILD_TARGET, help="wasm32-wasip1 for a command, or wasm32-unknown-unknown for a reactor.")
+_OUTPUT = typer.Option(None, "--output", "-o", help="Where to write the module; default: its own name, in this folder.", dir_okay=False)
+_TIMEOUT = typer.Option(None, min=1, max=3600, help="Seconds for all phases together; default: COMPILE_TIMEOUT_SECONDS.")
+_QUIET = typer.Option(False, "--quiet", "-q", help="Show only the phases, not the log.")
 _AS_JSON = typer.Option(False, "--json", help="Print the result or the error as JSON; the log is kept in STATE_DIR only.")
 
 
@@ -55,7 +55,7 @@ def build(
     quiet: bool = _QUIET,
     as_json: bool = _AS_JSON,
 ) -> None:
-    """Build a repository at a commit once, in the sandbox, with live phases and log."""
+    """Build one commit of a repository here in the sandbox, with live phases and log."""
     given = {"compile_timeout_seconds": timeout_seconds} if timeout_seconds else {}
     settings = load_only(SETTINGS).model_copy(update=given)
     try:

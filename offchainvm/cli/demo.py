@@ -40,12 +40,12 @@ _MEANING = {
     ("resolve", "accepted"): "the chain took it, and it is final",
 }
 
-_PREBUILT = typer.Option(False, "--prebuilt", help="Do not build: run the module that is in the repository.")
-_KEEP = typer.Option(None, "--logs", help="Folder that keeps the logs of all processes.")
+_PREBUILT = typer.Option(False, "--prebuilt", help="Do not build; run the prebuilt module from the repository.")
+_KEEP = typer.Option(None, "--logs", help="Keep the logs of all processes in this folder.")
 
 
 def demo(prebuilt: bool = _PREBUILT, logs: Path | None = _KEEP) -> None:
-    """Walk one request through the whole way on this machine, and show what came back."""
+    """Run one request all the way on this machine, from the contract to its answer, and show each step."""
     console = report.console()
     started = time.monotonic()
     with world.ending_in_order(), tempfile.TemporaryDirectory(prefix="offchainvm-demo-") as folder:

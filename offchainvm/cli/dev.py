@@ -20,9 +20,9 @@ _LOOK_SECONDS = 0.5
 _WORDS = "A request of the development stack, number {number}."
 _LIMITS = Limits(max_instructions=1_000_000_000, max_memory_mb=64, max_execution_seconds=10)
 
-_FOLDER = typer.Option(Path(".state/dev"), "--folder", help="Where logs, state and the settings of the stack are kept.")
-_EVERY = typer.Option(0.0, "--every", min=0.0, help="Seconds between requests of the example; 0 = one request at the start.")
-_FLOWER = typer.Option(True, "--flower/--no-flower", help="Run Flower, Celery's dashboard.")
+_FOLDER = typer.Option(Path(".state/dev"), "--folder", help="Folder for the logs, the state and the settings of the stack.")
+_EVERY = typer.Option(0.0, "--every", min=0.0, help="Seconds between example requests; 0 = only one, at the start.")
+_FLOWER = typer.Option(True, "--flower/--no-flower", help="Whether to run Flower, Celery's dashboard.")
 
 
 def dev(folder: Path = _FOLDER, every: float = _EVERY, flower: bool = _FLOWER) -> None:

@@ -21,10 +21,8 @@ from offchainvm.settings import Role, load
 
 log = get_logger()
 
-_ROLES = typer.Option(None, "--role", help="Roles that this machine serves; default: all.")
-_REAP = typer.Option(
-    False, "--reap", help="Only remove what dead builds left in the container engine, and say what (needs the engine alone)."
-)
+_ROLES = typer.Option(None, "--role", help="Check only what this role needs; may be repeated. Default: all.")
+_REAP = typer.Option(False, "--reap", help="Do not check; remove what dead builds left in the container engine, and list it.")
 _AS_JSON = typer.Option(False, "--json", help="Print JSON instead of a table.")
 
 
@@ -39,7 +37,7 @@ class Row:
 
 
 def doctor(roles: list[Role] | None = _ROLES, *, reap: bool = _REAP, as_json: bool = _AS_JSON) -> None:
-    """Look at everything that a worker needs, and say what is wrong and what to do."""
+    """Check everything a worker needs, and say what is wrong and how to fix it."""
     if reap:
         _reap(as_json=as_json)
         return

@@ -16,18 +16,20 @@ from offchainvm.jobs.pauses import Pauses
 from offchainvm.jobs.store import JobStore
 
 LOOK_SECONDS = 1.0
-_WAIT = typer.Option(False, "--wait", help="Wait until nothing is left, and tell each change; exit code 0 then.")
-_TIMEOUT = typer.Option(0.0, "--timeout", min=0, help="With --wait: give up after so many seconds, with exit code 1; 0 = never.")
+_WAIT = typer.Option(False, "--wait", help="Wait until no work is left, and show each change; the exit code is then 0.")
+_TIMEOUT = typer.Option(0.0, "--timeout", min=0, help="With --wait: give up after this many seconds, with exit code 1; 0 = never.")
 _NOT_WORK = ("settled", "rejected")
 _VANISHED = "vanished bridges"
 
 
 def drain(wait: bool = _WAIT, timeout: float = _TIMEOUT, reason: str = REASON) -> None:
-    """Let no new work in, and say when nothing is left.
+    """Stop new work on the whole fleet, and show whether any work is left.
 
-    The whole fleet is paused until `offchainvm resume`. Exit code 0 when nothing is left, else 1. Left are polls on their
-    way, tasks in the journals of bridges that are no job yet, jobs, transactions in flight, and reports that the
-    Coordinator has not taken; and bridges that vanished in the last day, since nobody knows what their journals hold.
+    The whole fleet stays paused until `offchainvm resume`.
+    Exit code 0: no work is left. 1: some is, namely polls under way, tasks in
+    bridges' journals that are no job yet, jobs, transactions in flight, or
+    reports that the Coordinator has not taken. A bridge that vanished in the
+    last day counts too: nobody knows what its journal holds.
     """
     if timeout and not wait:
         raise typer.BadParameter("--timeout needs --wait.")

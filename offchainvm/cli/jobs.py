@@ -42,10 +42,10 @@ _NOT_CANCELLED = {
     CancelAnswer.CARRIED: _WHY_NOT[RetryAnswer.CARRIED],
     CancelAnswer.SETTLED: "The job is settled: its deadline passed, or somebody else answered.",
 }
-_STATE = typer.Option(None, help="Only jobs in this state.")
-_LIMIT = typer.Option(20, min=1, max=1000, help="At most so many, the newest first.")
+_STATE = typer.Option(None, help="Show only jobs in this state.")
+_LIMIT = typer.Option(20, min=1, max=1000, help="Show at most this many, the newest first.")
 _IDENTIFIER = typer.Argument(metavar="ID", help="A request id, a data id (or its beginning), a transaction, a sender, or OWNER/NAME.")
-_OF = typer.Argument(None, metavar="[ID]", help="Only jobs of this transaction, sender's account or repository (OWNER/NAME).")
+_OF = typer.Argument(None, metavar="[ID]", help="Show only jobs of this transaction, sender's account or repository (OWNER/NAME).")
 _AS_JSON = typer.Option(False, "--json", help="Print JSON instead of a table.")
 
 
@@ -61,7 +61,7 @@ def outbox() -> Outbox:
 
 @jobs.callback()
 def default(context: typer.Context) -> None:
-    """Find jobs, show one with its stages, retry, cancel or replay one."""
+    """List jobs, show one on a time line, or retry, cancel or replay it."""
     if context.invoked_subcommand is None:
         list_jobs(identifier=None, state=None, limit=20, as_json=False)
 
@@ -101,7 +101,7 @@ def show(identifier: str = _IDENTIFIER, as_json: bool = _AS_JSON) -> None:
 
 @jobs.command("retry")
 def retry(identifier: str = _IDENTIFIER, as_json: bool = _AS_JSON) -> None:
-    """Run a job again from its first stage; refused once a transaction carried its answer."""
+    """Run a job again from its first stage. Refused once a transaction carried its answer."""
     records = store()
     job = find(records, identifier)
     answer = records.retry(job.data_id)
@@ -114,7 +114,7 @@ def retry(identifier: str = _IDENTIFIER, as_json: bool = _AS_JSON) -> None:
 
 @jobs.command("cancel")
 def cancel(identifier: str = _IDENTIFIER, as_json: bool = _AS_JSON) -> None:
-    """End a job: the contract is told `cancelled`, a guest or build at work is killed; refused once a transaction carried its answer."""
+    """End a job: kill its guest or build, and answer the contract `cancelled`. Refused once a transaction carried its answer."""
     records = store()
     job = find(records, identifier)
     answer = records.cancel(job.data_id, failure(job, JobError(JobCode.CANCELLED, "the operator of this worker ended the job")))
@@ -127,10 +127,11 @@ def cancel(identifier: str = _IDENTIFIER, as_json: bool = _AS_JSON) -> None:
 
 @jobs.command("replay")
 def replay(identifier: str = _IDENTIFIER, as_json: bool = _AS_JSON) -> None:
-    """Run the module of a finished job again, here, with its input and limits; tell what `offchainvm run` tells, and if the record agrees.
+    """Run a finished job's module again here, with the same input and limits, and compare the result with the job's record.
 
-    Needs the settings of an execute worker. Exit code 0: module, status, output and instructions agree; 3: one of them
-    differs; 1: nothing was run, since the job never ran, or its module or its input is gone.
+    It needs the settings of an execute worker. Exit code 0: module, status,
+    output and instructions agree. 3: one of them differs. 1: nothing was run:
+    the job never ran, or its module or its input is gone.
     """
     from offchainvm.cli import replay as again  # noqa: PLC0415 -- the engine is not needed to list jobs
 
@@ -139,7 +140,7 @@ def replay(identifier: str = _IDENTIFIER, as_json: bool = _AS_JSON) -> None:
 
 @jobs.command("rejected")
 def rejected(limit: int = _LIMIT, as_json: bool = _AS_JSON) -> None:
-    """Show the tasks that could not be read, and the messages that could not be published, the newest first."""
+    """Show tasks that could not be read and messages that could not be published, the newest first."""
     tasks, messages = store().rejected(limit), outbox().aside(limit)
     if as_json:
         told = {"tasks": [rejected_values(task) for task in tasks], "messages": [message_values(message) for message in messages]}

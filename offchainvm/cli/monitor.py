@@ -8,7 +8,7 @@ from offchainvm.settings import Role, Settings
 
 
 def monitor() -> None:
-    """Watch the contract's events on chain and have the Coordinator create a task for each request.
+    """Run the event monitor: it reads the chain and has the Coordinator create a task for each request.
 
     Start several for one contract: one is active, the others stand by.
     """

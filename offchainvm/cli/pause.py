@@ -7,8 +7,8 @@ import typer
 from offchainvm.jobs.connection import open_redis
 from offchainvm.jobs.pauses import FLEET, Pauses
 
-WORKER = typer.Option(FLEET, "--worker", metavar="WORKER_ID", help="Only the bridge of this name; default: the whole fleet.")
-REASON = typer.Option("", "--reason", help="Shown by `offchainvm doctor`.")
+WORKER = typer.Option(FLEET, "--worker", metavar="WORKER_ID", help="Only the bridge with this WORKER_ID; default: the whole fleet.")
+REASON = typer.Option("", "--reason", help="Why; `offchainvm doctor` shows it.")
 
 
 def pauses() -> Pauses:
@@ -21,9 +21,9 @@ def name_of(worker: str) -> str:
 
 
 def pause(worker: str = WORKER, reason: str = REASON) -> None:
-    """Let no new work in, on the whole fleet or one bridge; jobs that are here go on.
+    """Stop new work, on the whole fleet or one bridge; accepted jobs go on.
 
-    No poll begins until `offchainvm resume`, whatever is restarted.
+    No bridge polls until `offchainvm resume`, even after restarts.
     """
     pauses().pause(worker, reason=reason)
     typer.echo(f"Paused: {name_of(worker)}. Polls on their way are finished. `offchainvm resume` undoes it.")

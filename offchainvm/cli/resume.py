@@ -9,7 +9,7 @@ from offchainvm.jobs.pauses import FLEET
 
 
 def resume(worker: str = WORKER) -> None:
-    """Let work in again, after pause or drain."""
+    """Let new work in again, after pause or drain."""
     switch = pauses()
     was_paused = switch.resume(worker)
     typer.echo(f"Resumed: {name_of(worker)}." if was_paused else f"It was not paused: {name_of(worker)}.")

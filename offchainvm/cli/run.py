@@ -79,23 +79,33 @@ def _input(text: str) -> bytes:
 def run(
     module: Annotated[Path, typer.Argument(help="The WebAssembly module.", exists=True, dir_okay=False, readable=True)],
     *,
-    input: Annotated[str, typer.Option(help="Input: a text, @FILE, or - for standard input.")] = "",
-    env: Annotated[list[str] | None, typer.Option(help="An environment variable of the program, NAME=VALUE; may be repeated.")] = None,
-    entry: Annotated[Entry, typer.Option(help="Which of its two ways in is taken; auto prefers execute.")] = Entry.AUTO,
+    input: Annotated[str, typer.Option(help="The program's input: a text, @FILE, or - for standard input.")] = "",
+    env: Annotated[list[str] | None, typer.Option(help="Environment of the program, NAME=VALUE; may be repeated.")] = None,
+    entry: Annotated[Entry, typer.Option(help="Which function to call; auto prefers execute.")] = Entry.AUTO,
     engine: Annotated[Name, typer.Option(help="The engine; wasmer needs WASMER_PYTHON, see docs/engines.md.")] = Name.WASMTIME,
-    metering: Annotated[Metering, typer.Option(help="Who counts: the engine, or the module (always so on wasmer).")] = Metering.INJECTED,
-    max_instructions: Annotated[str, typer.Option(help="Instructions, e.g. 1e9.")] = "1e10",
-    max_memory: Annotated[str, typer.Option(help="Linear memory, e.g. 64MiB.")] = "128MiB",
-    max_time: Annotated[str, typer.Option(help="Wall time, e.g. 2s or 500ms.")] = "60s",
-    max_output: Annotated[str, typer.Option(help="Output, e.g. 1MiB.")] = "1MiB",
+    metering: Annotated[Metering, typer.Option(help="Who counts: the engine, or the module (always on wasmer).")] = Metering.INJECTED,
+    max_instructions: Annotated[str, typer.Option(help="Limit of instructions, e.g. 1e9.")] = "1e10",
+    max_memory: Annotated[str, typer.Option(help="Limit of linear memory, e.g. 64MiB.")] = "128MiB",
+    max_time: Annotated[str, typer.Option(help="Limit of wall time, e.g. 2s or 500ms.")] = "60s",
+    max_output: Annotated[str, typer.Option(help="Limit of output, e.g. 1MiB.")] = "1MiB",
     as_json: Annotated[bool, typer.Option("--json", help="Print the whole result as JSON.")] = False,
 ) -> None:
-    """Run one module here, as an execute worker would, and report what it used.
+    """Run one module here, as an execute worker would, and show what it used of each limit.
 
-    The exit code tells how it ended: 0 it answered; 10 the program failed (guest_exit, trap, stack_overflow); 11 a limit
-    was reached (out_of_fuel, timeout, memory_limit, output_limit); 12 the module cannot be run (invalid_module,
-    unsupported_feature, module_too_complex, link_error, compile_timeout, compile_resource_limit); 13 the engine failed
-    (engine_crash, cancelled, internal_error); 2 the command was called wrongly, or the engine cannot be used here.
+    The exit code tells how the run ended:
+
+    0: it answered.
+
+    2: the command line was wrong, or the engine cannot be used here.
+
+    10: the program failed (guest_exit, trap, stack_overflow).
+
+    11: it reached a limit (out_of_fuel, timeout, memory_limit, output_limit).
+
+    12: the module cannot be run (invalid_module, unsupported_feature,
+    module_too_complex, link_error, compile_timeout, compile_resource_limit).
+
+    13: the engine failed (engine_crash, cancelled, internal_error).
     """
     try:
         limits = Limits(

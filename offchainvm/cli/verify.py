@@ -14,17 +14,17 @@ from offchainvm.errors import OffchainVMError
 from offchainvm.settings import load_only
 
 EXIT_DIFFERENT, EXIT_USAGE, EXIT_NOT_BUILT = 1, 2, 3
-_FILE = typer.Argument(metavar="FILE", help="The module; its provenance is FILE.provenance.json.", exists=True, dir_okay=False)
-_PROVENANCE = typer.Option(None, "--provenance", help="The provenance, where it is elsewhere.", dir_okay=False)
-_LOG = typer.Option(False, "--log", help="Show the log of the build too.")
+_FILE = typer.Argument(metavar="FILE", help="The module. Its provenance is expected in FILE.provenance.json.", exists=True, dir_okay=False)
+_PROVENANCE = typer.Option(None, "--provenance", help="The provenance, if it is in another file.", dir_okay=False)
+_LOG = typer.Option(False, "--log", help="Also show the log of the build.")
 _AS_JSON = typer.Option(False, "--json", help="Print the result as JSON.")
 
 
 def verify(file: Path = _FILE, *, provenance_file: Path | None = _PROVENANCE, log: bool = _LOG, as_json: bool = _AS_JSON) -> None:
     """Build a module again from its provenance, and compare the bytes.
 
-    Exit code 0: the same bytes. 1: other bytes than the provenance or the rebuild says.
-    2: no provenance that can be read. 3: it could not be built again.
+    Exit code 0: the same bytes. 1: the provenance or the rebuild has other bytes.
+    2: the provenance cannot be read. 3: the source could not be built again.
     """
     claim = _read(provenance_file or _beside(file))
     found = hashlib.sha256(file.read_bytes()).hexdigest()

@@ -20,12 +20,17 @@ _PORT = typer.Option(None, min=1, max=65535, help="Port, instead of WEB_PORT (85
 
 
 def web(host: str | None = _HOST, port: int | None = _PORT) -> None:
-    """Show the jobs, the fleet, the keys and the queues in a browser; nothing can be changed there.
+    """Run the status page: jobs, fleet, keys and queues in a browser, read-only.
 
-    It needs REDIS_URL, and STATE_DIR for the build logs of this host. On 127.0.0.1, the default, everybody on this machine may look;
-    from elsewhere: ssh -L 8585:127.0.0.1:8585 HOST. To listen on another address it wants a token, WEB_TOKEN or WEB_TOKEN_FILE
-    (make one: openssl rand -hex 24); a browser asks for it once, a program sends it as Authorization: Bearer. It speaks plain HTTP:
-    put a proxy with TLS before it where the network is not your own.
+    Default address: http://127.0.0.1:8585, for everybody on this machine.
+    From another machine: ssh -L 8585:127.0.0.1:8585 HOST
+
+    To listen on another address, set WEB_TOKEN or WEB_TOKEN_FILE (make a token:
+    openssl rand -hex 24). A browser asks for it once; a program sends it as
+    Authorization: Bearer. The page speaks plain HTTP: put a TLS proxy in front
+    of it where the network is not your own.
+
+    It needs REDIS_URL, and STATE_DIR to show the build logs of this host.
     """
     given: dict[str, Any] = {name: value for name, value in (("web_host", host), ("web_port", port)) if value is not None}
     settings = load([Role.WEB], **given)

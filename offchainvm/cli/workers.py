@@ -15,16 +15,17 @@ from offchainvm.fleet import ALIVE_SECONDS, Registry, Sighting
 from offchainvm.jobs.connection import open_redis
 
 WATCH_SECONDS = 2.0
-_AS_JSON = typer.Option(False, "--json", help="Print JSON instead of a table; with --watch one line each time.")
-_WATCH = typer.Option(False, "--watch", help="Look again every two seconds, until Ctrl-C.")
+_AS_JSON = typer.Option(False, "--json", help="Print JSON instead of a table; with --watch, one line per look.")
+_WATCH = typer.Option(False, "--watch", help="Refresh every two seconds, until Ctrl-C.")
 _NOBODY = "No process is registered. Start them: offchainvm bridge; celery -A offchainvm worker"
 
 
 def workers(as_json: bool = _AS_JSON, watch: bool = _WATCH) -> None:
-    """Show every process of the fleet: what it does, when it was last seen, what a vanished one held.
+    """Show every process of the fleet: what it is doing, when it was last seen, what a vanished one held.
 
-    One that stops says so and is shown no longer. One that vanished is shown as gone for a day, with the jobs that it held;
-    others take these over by themselves. "hung": it is there, but one of its loops does not turn; restart it.
+    A process that stops properly disappears from the list. "gone": it vanished;
+    it is shown for a day with the jobs it held, which others take over.
+    "hung": it is there, but one of its loops does not run; restart it.
     """
     registry = Registry(open_redis())
     if not watch:
