@@ -1,9 +1,8 @@
-"""What compilations gave, by key: native code, or why there is none. Either is found once for all processes of this host."""
+"""What compilations gave, by key: native code, found once for all processes of this host; and why one gave none."""
 
 from __future__ import annotations
 
 import signal
-import time
 from dataclasses import asdict
 from typing import Any
 
@@ -15,43 +14,26 @@ from offchainvm.engine.process import Ending
 from offchainvm.engine.reply import Nonsense, died, status_of
 from offchainvm.errors import ExecutionError, Status
 
-_AGAIN_SECONDS = 300.0
-_FAILS_AGAIN = (Status.INVALID_MODULE, Status.UNSUPPORTED_FEATURE, Status.MODULE_TOO_COMPLEX, Status.LINK_ERROR)
-_MAY_FAIL_AGAIN = (Status.COMPILE_TIMEOUT, Status.COMPILE_RESOURCE_LIMIT)
-"""A host that is busy or small for a while compiles less."""
 _CRASHES = (signal.SIGSYS, signal.SIGSEGV, signal.SIGBUS, signal.SIGILL, signal.SIGTRAP)
 
 
 class Compiled:
-    """Native code of this process and of the cache behind it; and the failures that would come again."""
+    """Native code of this process and of the cache behind it."""
 
     def __init__(self, cache: NativeCache) -> None:
         self._cache, self._artifacts = cache, Artifacts()
 
     def get(self, key: str) -> Artifact | None:
-        """None: nobody has compiled it yet, or it is to be tried again.
-
-        Raises:
-            ExecutionError: it does not compile.
-        """
+        """None: nobody has compiled it yet."""
         artifact = self._artifacts.get(key)
         if artifact is None and (found := self._cache.get(key)) is not None:
             head, native = found
-            if "module" in head:
-                return self._artifacts.put(key, ModuleInfo.parse(head["module"]), native)
-            if head["until"] is None or time.time() < head["until"]:
-                raise ExecutionError(Status(head["status"]), head["message"])
+            return self._artifacts.put(key, ModuleInfo.parse(head["module"]), native)
         return artifact
 
     def put(self, key: str, module: ModuleInfo, native: bytes) -> Artifact:
         self._cache.put(key, {"module": asdict(module)}, native)
         return self._artifacts.put(key, module, native)
-
-    def put_failure(self, key: str, error: ExecutionError) -> None:
-        """Remember it for good where the module alone decides, for some minutes where the host does too, else not."""
-        if error.status in _FAILS_AGAIN + _MAY_FAIL_AGAIN:
-            until = None if error.status in _FAILS_AGAIN else time.time() + _AGAIN_SECONDS
-            self._cache.put(key, {"status": error.status.value, "message": error.sentence, "until": until}, b"")
 
     def discard(self, key: str) -> None:
         self._artifacts.discard(key)

@@ -129,8 +129,26 @@ class StaleNativeCode(Exception):
 
 
 def invalid(untrusted_message: str) -> ExecutionError:
-    """What an engine's validation found, as one of two statuses."""
+    """What an engine's validation found, as one of three statuses."""
     text = " ".join(untrusted_message.split())[:300]
+    if _is_out_of_memory(text):
+        return _out_of_memory(text)
     if any(words in text for words in ("not enabled", "proposal", "requires")):
         return ExecutionError(Status.UNSUPPORTED_FEATURE, f"The module uses a feature that is switched off: {text}")
     return ExecutionError(Status.INVALID_MODULE, f"The module is not valid WebAssembly: {text}")
+
+
+def too_complex(untrusted_message: str) -> ExecutionError:
+    """Why an engine's compiler gave a valid module up."""
+    text = " ".join(untrusted_message.split())[:300]
+    if _is_out_of_memory(text):
+        return _out_of_memory(text)
+    return ExecutionError(Status.MODULE_TOO_COMPLEX, f"The module could not be compiled: {text}")
+
+
+def _is_out_of_memory(text: str) -> bool:
+    return any(words in text for words in ("Cannot allocate memory", "os error 12"))
+
+
+def _out_of_memory(text: str) -> ExecutionError:
+    return ExecutionError(Status.COMPILE_RESOURCE_LIMIT, f"The compiler ran out of memory: {text}")

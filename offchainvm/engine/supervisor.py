@@ -17,6 +17,7 @@ from offchainvm.engine.cache import NativeCache
 from offchainvm.engine.child import STALE
 from offchainvm.engine.compiled import Compiled, compiled
 from offchainvm.engine.component import is_component
+from offchainvm.engine.failures import Failures
 from offchainvm.engine.identity import WASMTIME, find_engine
 from offchainvm.engine.limits import MIB, CompileLimits, ModuleLimits
 from offchainvm.engine.module import ModuleInfo
@@ -66,6 +67,7 @@ class Supervisor(Executor):
         self._engine = find_engine(engine, metering=metering, wasmer_python=wasmer_python)
         self._compiled = Compiled(NativeCache(cache_folder.expanduser(), max_bytes=cache_max_bytes))
         self._compile_limits = compile_limits or CompileLimits()
+        self._failures = Failures(self._compile_limits)
         self._zygote: ZygoteProcess | None = None
         self._lock = threading.Lock()
 
@@ -150,6 +152,7 @@ class Supervisor(Executor):
     def _compile(self, key: str, untrusted_wasm: bytes, cancellation: Cancellation) -> tuple[Artifact, float]:
         if len(untrusted_wasm) > (most := ModuleLimits().module_bytes):
             raise ExecutionError(Status.MODULE_TOO_COMPLEX, f"The module has {len(untrusted_wasm)} bytes; the limit is {most}.")
+        self._failures.check(key)
         job = {
             "kind": "compile",
             "component": is_component(untrusted_wasm),
@@ -162,7 +165,7 @@ class Supervisor(Executor):
         try:
             module, native = compiled(ending, self._compile_limits)
         except ExecutionError as error:
-            self._compiled.put_failure(key, error)
+            self._failures.put(key, error, ending)
             raise
         return self._compiled.put(key, module, native), (time.monotonic() - started) * 1000
 

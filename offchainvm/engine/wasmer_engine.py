@@ -22,7 +22,7 @@ from offchainvm.engine.confine import HOST_STACK_BYTES, one_heap
 from offchainvm.engine.counting import TICK_TYPE, SliceCounter
 from offchainvm.engine.hosted import MEMORY, START, bounded, hosted, memory_pages
 from offchainvm.engine.limits import WASM_PAGE_BYTES, Limits, ModuleLimits
-from offchainvm.engine.machine import TRAP_CODES, EngineFailed, HostFunction, StaleNativeCode, Trapped, Watch, invalid
+from offchainvm.engine.machine import TRAP_CODES, EngineFailed, HostFunction, StaleNativeCode, Trapped, Watch, invalid, too_complex
 from offchainvm.engine.meter import LEFT, NATIVE_STACK_BYTES, REFUSED, RESERVED, TICK, meter
 from offchainvm.engine.operators import has_operator
 from offchainvm.engine.wasi import SIGNATURES, WASI_MODULE, BadPointer
@@ -89,8 +89,7 @@ def compile_module(untrusted_wasm: bytes, metering: str) -> bytes:
     try:
         return bytes(wasmer.Module(_store(), hosted(meter(bounded(untrusted_wasm)))).serialize())
     except RuntimeError as error:
-        text = " ".join(str(error).split())[:300]
-        raise ExecutionError(Status.MODULE_TOO_COMPLEX, f"The module could not be compiled: {text}") from None
+        raise too_complex(str(error)) from None
 
 
 def load(path: str, _metering: str) -> wasmer.Module:

@@ -11,10 +11,9 @@ from wasmtime import _ffi as ffi
 from offchainvm.engine.confine import HOST_STACK_BYTES, available_stack_bytes
 from offchainvm.engine.hosted import bounded
 from offchainvm.engine.limits import Limits
-from offchainvm.engine.machine import StaleNativeCode, Watch, invalid
+from offchainvm.engine.machine import StaleNativeCode, Watch, invalid, too_complex
 from offchainvm.engine.meter import NATIVE_STACK_BYTES, meter
 from offchainvm.engine.wasmtime_machine import WasmtimeMachine
-from offchainvm.errors import ExecutionError, Status
 
 WASM_STACK_BYTES = 512 * 1024
 
@@ -71,14 +70,13 @@ def compile_module(untrusted_wasm: bytes, metering: str = "native") -> bytes:
     """Native code of a checked module, which counts in itself where that is asked for; only ever in a child with limits.
 
     Raises:
-        ExecutionError: module_too_complex, where the compiler has a limit of its own.
+        ExecutionError: module_too_complex, where the compiler has a limit of its own; compile_resource_limit.
     """
     made = bounded(untrusted_wasm)
     try:
         return bytes(wasmtime.Module(engine(metering), meter(made) if metering == "injected" else made).serialize())
     except wasmtime.WasmtimeError as error:
-        text = " ".join(str(error).split())[:300]
-        raise ExecutionError(Status.MODULE_TOO_COMPLEX, f"The module could not be compiled: {text}") from None
+        raise too_complex(str(error)) from None
 
 
 def load(path: str, metering: str = "native") -> wasmtime.Module:

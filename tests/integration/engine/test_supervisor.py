@@ -275,16 +275,18 @@ def test_compilation_has_limits_of_its_own(tmp_path, module, limits, status):
         assert made.execute(module(ANSWER), ExecutionRequest(b"", LIMITS)).status in (Status.OK, status)
 
 
-def test_a_module_that_does_not_compile_takes_a_compiler_once_for_all_processes(supervisor, module, tmp_path):
+def test_a_module_that_does_not_compile_takes_a_compiler_once_and_leaves_nothing_on_disk(tmp_path):
     invalid, request = tmp_path / "invalid.wasm", ExecutionRequest(b"", LIMITS)
     # Its code takes a global that is not there: only an engine's validation finds that.
     invalid.write_bytes(b"\0asm\1\0\0\0\1\4\1\x60\0\0\3\2\1\0\7\n\1\6_start\0\0\n\7\1\5\0\x23\0\x1a\x0b")
-    first = supervisor.execute(invalid, request)
-    with Supervisor(cache_folder=tmp_path / "native", cache_max_bytes=64 * MIB) as other:
-        again = other.execute(invalid, request)
-        assert other._zygote is None
+    with Supervisor(cache_folder=tmp_path / "native", cache_max_bytes=64 * MIB) as made:
+        first = made.execute(invalid, request)
+        made._drop_zygote()
+        again = made.execute(invalid, request)
+        assert made._zygote is None
     assert (first.status, first.message) == (again.status, again.message)
     assert first.status is Status.INVALID_MODULE
+    assert list((tmp_path / "native").glob("*.native")) == []
 
 
 def test_threads_take_turns(supervisor, module):
