@@ -17,10 +17,12 @@ HEAD = """\
 
 <!-- Written by docs/metrics_page.py (`make docs`): do not edit by hand. -->
 
-Each process shows its metrics at `/metrics` on METRICS_PORT, in Prometheus' text; docs/observe.md tells how to look at them.
-Units are base units. Each label has a closed set of values, and whatever is not in it is told as `other`: no repository, sender or
-key is ever a label. A worker shows what all processes of its pool counted. What Redis knows of the whole fleet (queues, totals, keys) is
-shown by the bridge alone, from one look every three seconds at most. With them come `offchainvm_info{version}` and `process_…`.
+For operators: every metric and its labels. [observe.md](observe.md) shows how to collect and alert on them.
+
+Each process serves its metrics at `/metrics` on METRICS_PORT, in Prometheus' text format, together with `offchainvm_info{version}` and
+`process_…`. Units are base units. Each label has a closed set of values, and anything else is shown as `other`: no repository, sender or
+key is ever a label. A worker shows what all processes of its pool counted. Only the bridge shows what Redis knows of the whole fleet
+(queues, totals, keys), and reads it at most once every three seconds.
 
 A histogram has three series: `NAME_bucket` (label `le`), `NAME_sum` and `NAME_count`.
 

@@ -14,11 +14,14 @@ HEAD = """\
 
 <!-- Written by docs/settings_page.py (`make docs`): do not edit by hand. -->
 
-Each setting is an environment variable; a file `.env` in the working folder is read too, and the environment is stronger than it.
-A process reads only the settings of its role, checks them all at start, and names every problem at once with its remedy.
-A setting marked *secret* never appears in a log, a repr or a task argument, and can come from a file: `NAME_FILE=/path` instead of
-`NAME=value`, which wins where the value is still a placeholder. `OFFCHAINVM_ENV_FILE` names another file than `.env`,
-which must exist; empty, none is read.
+For operators: every setting, with its default, its unit and the roles that read it. [deploy.md](deploy.md) shows where to put them.
+
+Each setting is an environment variable. A process also reads a file `.env` in its working folder; the environment wins over it.
+`OFFCHAINVM_ENV_FILE` names another file, which must then exist; if it is empty, no file is read. A process reads only the settings of its
+roles, checks them all at start, and names every problem at once with its remedy.
+
+A setting marked *secret* never appears in a log, a repr or a task argument. It can come from a file: `NAME_FILE=/path` instead of
+`NAME=value`. The file wins if the value is still a placeholder.
 
 | name | default | unit | roles | required | |
 |---|---|---|---|---|---|
