@@ -38,6 +38,6 @@ WORKDIR /var/lib/offchainvm
 VOLUME /var/lib/offchainvm/state
 # One image for every role: what lives, tells so in a file. Commands that end by themselves are gone before the first look.
 # A look starts a Python: on a busy host that takes seconds, and a host that is busy is no reason to call all of it unhealthy.
-HEALTHCHECK --interval=30s --timeout=30s --start-period=60s --retries=3 CMD ["python", "-m", "offchainvm.health"]
+HEALTHCHECK --interval=30s --timeout=30s --start-period=60s --retries=3 CMD ["python", "-m", "offchainvm.liveness"]
 ENTRYPOINT ["offchainvm-entrypoint"]
 CMD ["celery", "-A", "offchainvm", "worker"]

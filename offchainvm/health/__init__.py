@@ -1,8 +1,8 @@
 """Is this process alive, and can it work: what its loops and its checks say.
 
 *Live* means the process' own loops turned lately (else: restart it). *Ready* means that what it needs answers (else:
-wait, the remedy is elsewhere); each check is named. ``server`` tells both over HTTP; without a port ``python -m
-offchainvm.health`` judges the liveness files of this host's user, as a container's health check does.
+wait, the remedy is elsewhere); each check is named. ``server`` tells both over HTTP; without a port the process' file
+says whether it is live (``offchainvm.liveness``).
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 
 from offchainvm import notify
-from offchainvm.health.files import STALE_SECONDS, Process, liveness_file, touch_file
+from offchainvm.liveness import STALE_SECONDS, liveness_file, living_age_seconds, touch_file
 from offchainvm.logs import get_logger
 from offchainvm.processes import StopSignal
 from offchainvm.readiness import KEPT_SECONDS, CheckResult, Readiness
@@ -33,6 +33,21 @@ __all__ = [
 log = get_logger()
 
 _TOUCH_EVERY_SECONDS = 5.0
+
+
+class Process:
+    """Another process of this host and user, as a part of this one's health: it hangs when its file grows old."""
+
+    def __init__(self, process_name: str) -> None:
+        self._file = liveness_file(process_name)
+
+    def judge(self, name: str) -> CheckResult:
+        """The process as a check of that name; one that is not there, or not yet, does not hang."""
+        age_seconds = living_age_seconds(self._file) or 0.0
+        if age_seconds <= STALE_SECONDS:
+            return CheckResult(name, ok=True)
+        told = f"The process {self._file.name} hangs: its loop last turned {age_seconds:.0f} s ago."
+        return CheckResult(name, ok=False, detail=told, remedy="Restart this process; it starts that one. Its jobs are safe.")
 
 
 class Loop:

@@ -14,7 +14,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 
 from offchainvm import health
 from offchainvm.broker import VisibilityStep
-from offchainvm.health.files import liveness_file
+from offchainvm.liveness import liveness_file
 
 
 class Qos:

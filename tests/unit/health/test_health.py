@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -10,9 +12,8 @@ import pytest
 
 from offchainvm import health, notify
 from offchainvm.errors import Unavailable
-from offchainvm.health.__main__ import main
-from offchainvm.health.files import liveness_file, touch_file
 from offchainvm.health.server import serve
+from offchainvm.liveness import liveness_file, main, touch_file
 from offchainvm.readiness import Readiness
 
 
@@ -134,3 +135,8 @@ def test_a_loop_that_hangs_beside_the_main_one_lets_the_liveness_file_grow_old(m
     health.watch_loop("settler", health.Loop())
     health.touch("bridge@one")
     assert liveness_file("bridge@one").exists()
+
+
+def test_a_containers_health_check_loads_no_more_than_it_needs() -> None:
+    loaded = "import sys, offchainvm.liveness; print({'structlog', 'pydantic', 'celery'} & set(sys.modules))"
+    assert subprocess.run([sys.executable, "-c", loaded], capture_output=True, text=True, check=True).stdout == "set()\n"

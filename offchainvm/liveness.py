@@ -1,4 +1,8 @@
-"""The liveness file of each process: who has no HTTP port is judged by it."""
+"""The liveness file of each process: who has no HTTP port is judged by it.
+
+``python -m offchainvm.liveness`` judges the files of this host's user, as a container's health check does. That runs every
+half a minute in each container, so nothing but the standard library is imported here.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +14,6 @@ import time
 from pathlib import Path
 
 from offchainvm.processes import started
-from offchainvm.readiness import CheckResult
 
 STALE_SECONDS = 60.0
 """A loop that did not turn for so long hangs, unless one turn of it may last longer."""
@@ -38,21 +41,6 @@ def touch_file(name: str) -> None:
     file.write_text(_identity(os.getpid()))
 
 
-class Process:
-    """Another process of this host and user, as a part of this one's health: it hangs when its file grows old."""
-
-    def __init__(self, process_name: str) -> None:
-        self._file = liveness_file(process_name)
-
-    def judge(self, name: str) -> CheckResult:
-        """The process as a check of that name; one that is not there, or not yet, does not hang."""
-        age_seconds = living_age_seconds(self._file) or 0.0
-        if age_seconds <= STALE_SECONDS:
-            return CheckResult(name, ok=True)
-        told = f"The process {self._file.name} hangs: its loop last turned {age_seconds:.0f} s ago."
-        return CheckResult(name, ok=False, detail=told, remedy="Restart this process; it starts that one. Its jobs are safe.")
-
-
 def problems_of_this_host() -> list[str]:
     """What is wrong with the processes of this user, a line each; also that there is none."""
     ages = {file.name: living_age_seconds(file) for file in liveness_folder().glob("*")}
@@ -78,3 +66,15 @@ def _identity(pid: int) -> str:
         return f"{pid} -"
     began = started(pid)
     return f"{pid} {began}" if began else ""
+
+
+def main() -> int:
+    """Exit code 0 when processes of this host's user live and each one's loop turns; else 1 and a line that says which does not."""
+    problems = problems_of_this_host()
+    if problems:
+        print("; ".join(problems), file=sys.stderr)
+    return 1 if problems else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
