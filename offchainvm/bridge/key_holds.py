@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping
 
 from offchainvm.bridge.link import Link
+from offchainvm.jobs.resolves import Transaction
 from offchainvm.jobs.server import reaching_redis
 from offchainvm.logs import get_logger
 from offchainvm.near.nonces import UNTIL_EMPTY, Nonces
@@ -23,19 +24,26 @@ class KeyHolds:
 
     Args:
         nonces: makes the ``Nonces`` of our account when the chain's id can be asked.
+        in_flight: transactions of a public key that may still land, as of now.
         on_freed: called for each key that may sign again: rows may wait for it.
     """
 
-    def __init__(self, nonces: Callable[[], Nonces], *, chain: Link, on_freed: Callable[[], None]) -> None:
-        self._make_nonces, self._chain, self._on_freed = nonces, chain, on_freed
+    def __init__(
+        self,
+        nonces: Callable[[], Nonces],
+        *,
+        in_flight: Callable[[str], Collection[Transaction]],
+        chain: Link,
+        on_freed: Callable[[], None],
+    ) -> None:
+        self._make_nonces, self._in_flight, self._chain, self._on_freed = nonces, in_flight, chain, on_freed
         self._nonces: Nonces | None = None
         self._looked_at = float("-inf")
 
-    def mind(self, now: float, *, in_flight: Collection[str], unseen: Mapping[str, str]) -> None:
+    def mind(self, now: float, *, unseen: Mapping[str, str]) -> None:
         """Hold keys whose lowest transaction stays unseen, and let go of those whose window is empty.
 
         Args:
-            in_flight: public keys with a transaction in flight.
             unseen: public key to hash of its lowest transaction, which no node has seen for long.
         """
         if now - self._looked_at < _LOOK_EVERY_SECONDS:
@@ -48,7 +56,8 @@ class KeyHolds:
                 if nonces.hold(public_key, _REASON):
                     log.warning("key held until its window is empty", action="hold_key", public_key=public_key, transaction=hash)
             passing = [key for key, reason in nonces.held().items() if reason.startswith(UNTIL_EMPTY)]
-            freed = [key for key in passing if key not in in_flight and nonces.unhold(key, UNTIL_EMPTY)]
+            # Asked after the holds: a key that was held in the midst of a burst has what that sent in flight.
+            freed = [key for key in passing if not self._in_flight(key) and nonces.unhold(key, UNTIL_EMPTY)]
         for public_key in freed:
             log.info("key signs again", action="unhold_key", public_key=public_key)
             self._on_freed()

@@ -121,7 +121,7 @@ class Settler:
         self._redis, self._chain = Link("redis (settler)"), Link("NEAR RPC (settler)", longest_seconds=4.0)
         self._until_included, self._from_included_to_final, self._until_final = Pace(0.1, boldness=0.005), Pace(0.3), Pace(0.4)
         self._sending_rests_until = float("-inf")
-        self._keys = KeyHolds(nonces, chain=self._chain, on_freed=resolves.ring)
+        self._keys = KeyHolds(nonces, in_flight=resolves.in_flight, chain=self._chain, on_freed=resolves.ring)
         self._pool = ThreadPoolExecutor(_POOL, thread_name_prefix="settler")
 
     def run(self, stop: threading.Event) -> None:
@@ -367,4 +367,4 @@ class Settler:
     def _mind_keys(self, now: float) -> None:
         lowest = {flight.public_key: flight for flight in reversed(self._flights)}
         unseen = {key: flight.hash for key, flight in lowest.items() if self._watches[flight.hash].is_unseen(now)}
-        self._keys.mind(now, in_flight=lowest.keys(), unseen=unseen)
+        self._keys.mind(now, unseen=unseen)

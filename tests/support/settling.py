@@ -112,8 +112,9 @@ class FakeResolves:
         self.flights[hash] = Transaction(hash, KEY, nonce, 50, hash.encode(), jobs, attempts, stored_at=time.time() - 2)
         return self.flights[hash]
 
-    def in_flight(self) -> list[Transaction]:
-        return sorted(self.flights.values(), key=lambda flight: flight.nonce)
+    def in_flight(self, public_key: str = "") -> list[Transaction]:
+        found = (flight for flight in self.flights.values() if public_key in {"", flight.public_key})
+        return sorted(found, key=lambda flight: flight.nonce)
 
     def attempted(self, hash: str) -> int:
         if hash not in self.flights:

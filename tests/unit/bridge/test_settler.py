@@ -10,6 +10,7 @@ from settling import KEY, FakeRpc, World, failed, pending, succeeded
 from offchainvm import metrics
 from offchainvm.jobs.record import Verdict
 from offchainvm.jobs.resolves import RowOutcome
+from offchainvm.near.nonces import UNTIL_EMPTY
 from offchainvm.near.rpc import AccessKey, RpcRefused, RpcUnavailable
 
 
@@ -323,6 +324,21 @@ def test_a_key_is_held_while_its_lowest_is_unseen_and_freed_with_an_empty_window
     world.turn()
     assert world.nonces.holds == {}
     assert world.resolves.rings == 1
+
+
+def test_a_key_that_is_held_in_the_midst_of_a_burst_is_not_freed_before_that_ends(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The burst and the hold come after the settler read what is in flight."""
+    held = world.nonces.held
+
+    def burst_and_hold() -> dict[str, str]:
+        if not world.resolves.flights:
+            world.resolves.add()
+            world.nonces.hold(KEY, f"{UNTIL_EMPTY}another RPC endpoint took over")
+        return held()
+
+    monkeypatch.setattr(world.nonces, "held", burst_and_hold)
+    world.turn()
+    assert (list(world.nonces.holds), world.resolves.rings) == ([KEY], 0)
 
 
 def test_a_hold_of_another_reason_is_left_alone(world: World) -> None:
