@@ -30,8 +30,8 @@ class SignedJournal:
         self._journal.extend((KIND, transaction.hash, journal_body(transaction, rows)) for transaction, rows in signed)
 
     def drop(self, hashes: Sequence[str]) -> None:
-        """Forget transactions that were never stored, so that nobody sends them."""
-        self._journal.discard(hashes)
+        """Forget transactions that were not stored, so that nobody sends them; but what a neighbour restored meanwhile is in flight."""
+        self._journal.discard(set(hashes).difference(self._resolves.still_in_flight(hashes)))
 
     def replay(self) -> None:
         """Bring back what a Redis that was started anew may have forgotten, and tell the other hosts when it is done."""

@@ -77,7 +77,7 @@ class Submitter:
         self._turns = itertools.cycle(keys)
         self._policy = policy
         self._one_at_a_time = threading.Lock()
-        self._chain_away = False
+        self._chain_away, self._until = False, float("inf")
         self._sent_through: dict[str, str] = {}
         """By public key, the endpoint to which the first transaction of a window went."""
 
@@ -117,10 +117,10 @@ class Submitter:
         self._resolves.answer_bell()
         self._replay()
         self._signed.forget_settled()
-        self._chain_away, until = False, time.monotonic() + LONGEST_SECONDS
+        self._chain_away, self._until = False, time.monotonic() + LONGEST_SECONDS
         sent, without_room = 0, 0
         while without_room < len(self._keys) and not self._chain_away:
-            if time.monotonic() >= until:
+            if self._time_is_up():
                 self._resolves.ring()
                 break
             burst = self._submit_with(next(self._turns))
@@ -148,6 +148,9 @@ class Submitter:
             log.debug("A key signs nothing for now.", action="pass_over_key", public_key=key.public_key, reason=error.sentence)
         return 0
 
+    def _time_is_up(self) -> bool:
+        return time.monotonic() >= self._until
+
     def _room(self, public_key: str) -> int:
         """How many more transactions the key's window takes."""
         used = self._resolves.in_flight_count(public_key)
@@ -168,17 +171,19 @@ class Submitter:
     def _send_all(self, key: OperatorKey, lease: KeyLease, groups: Sequence[Sequence[Row]], block: BlockRef) -> int:
         """Store and send a transaction a group, in the order of the nonces; the number of those that may be in flight now.
 
-        What can no longer be sent under the key's lock, or through the same endpoint, waits again, unsigned.
+        What can no longer be sent in time, under the key's lock, or through the same endpoint, waits again, unsigned.
         """
         signed, begun = self._sign_all(key, lease, groups, block), 0
         try:
-            while begun < len(signed) and self._may_go_on(lease):
+            while begun < len(signed) and not self._time_is_up() and self._may_go_on(lease):
                 begun += 1
                 self._store_and_send(*signed[begun - 1])
         finally:
             self._signed.drop([transaction.hash for transaction, _ in signed[begun:]])
             self._resolves.give_back([row for _, group in signed[begun:] for row in group])
         self._resolves.tell_sent()
+        if begun < len(signed):
+            self._resolves.ring()
         return begun
 
     def _may_go_on(self, lease: KeyLease) -> bool:

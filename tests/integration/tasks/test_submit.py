@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from types import SimpleNamespace
 
 import pytest
 
@@ -328,9 +329,46 @@ def test_a_burst_ends_with_the_keys_lock_and_what_is_left_waits_again(house) -> 
         house.redis.hset(name, "lock_until", 0)
 
     house.rpc.before_send = outlast_the_lock
+    house.redis.delete("ovm:bell")
     assert submitter._submit_with(house.keys[0]) == 1
     assert (len(house.rpc.sent), len(house.resolves.in_flight()), house.resolves.waiting_count()) == (1, 1, 2)
     assert len(submitter._signed._journal.entries()) == 1
+    assert house.redis.exists("ovm:bell")
+
+
+def test_a_burst_of_slow_sendings_ends_in_time_and_rings_for_what_is_left(house, monkeypatch) -> None:
+    house.window = 4
+    for number in range(4):
+        house.waiting(number)
+    clock = [0.0]
+    monkeypatch.setattr(submit, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+
+    def slowly() -> None:
+        clock[0] += 6.0
+
+    house.rpc.before_send = slowly
+    assert house.submitter().submit() == 2
+    assert (len(house.rpc.sent), house.resolves.waiting_count()) == (2, 2)
+    assert house.redis.exists("ovm:bell")
+
+
+def test_what_a_neighbour_restored_in_the_midst_of_a_burst_stays_in_the_journal(house) -> None:
+    house.window = 3
+    for number in range(3):
+        house.waiting(number)
+    submitter = house.submitter()
+
+    def restore_the_second_and_outlast_the_lock() -> None:
+        [_, (_kind, _key, body), _] = submitter._signed._journal.entries()
+        house.resolves.restore(*parse_journal_body(body))
+        [name] = house.redis.keys("ovm:key:*")
+        house.redis.hset(name, "lock_until", 0)
+
+    house.rpc.before_send = restore_the_second_and_outlast_the_lock
+    assert submitter._submit_with(house.keys[0]) == 1
+    in_flight = {flight.hash for flight in house.resolves.in_flight()}
+    assert (len(in_flight), house.resolves.waiting_count()) == (2, 1)
+    assert {key for _kind, key, _body in submitter._signed._journal.entries()} == in_flight
 
 
 def test_a_burst_ends_when_another_endpoint_takes_over_within_it(house) -> None:
