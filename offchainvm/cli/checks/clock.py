@@ -32,7 +32,7 @@ def check_clock() -> str:
             wrong = wrong or abs(ahead) > _TOLERANCE_SECONDS
             told.append(f"{abs(ahead):.0f} s {'ahead of' if ahead > 0 else 'behind'} {name}" if round(ahead) else f"agrees with {name}")
     if not told:
-        raise NotLookedAt("not looked at: neither the Coordinator nor an RPC endpoint tells the time")
+        raise NotLookedAt("not checked: neither the Coordinator nor an RPC endpoint tells the time")
     if wrong:
         raise OffchainVMError(
             f"This host's clock: {', '.join(told)}.",

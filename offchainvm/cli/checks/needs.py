@@ -21,7 +21,7 @@ def need(*names: str, also: Sequence[str] = ()) -> Settings:
     settings = load_only([*names, *also, "ca_bundle"])
     missing = [name.upper() for name in names if not getattr(settings, name)]
     if missing:
-        raise NotLookedAt(f"not looked at: {', '.join(missing)} is not set")
+        raise NotLookedAt(f"not checked: {', '.join(missing)} is not set")
     return settings
 
 

@@ -110,7 +110,7 @@ BROKEN: dict[str, tuple[Callable[[House], None], str, str]] = {
         _sets(OPERATOR_ACCOUNT_ID="client.devnet"), "operator role", "set the operator, or correct OPERATOR_ACCOUNT_ID",
     ),
     "`OPERATOR_PRIVATE_KEY` is valid": (_sets(OPERATOR_PRIVATE_KEY=KEY), "access keys", "correct OPERATOR_PRIVATE_KEY"),
-    "the chain takes what the keys sign": (_refuse_a_key, "held keys", "Correct the key or the setting"),
+    "the chain accepts what the keys sign": (_refuse_a_key, "held keys", "Correct the key or the setting"),
     "the balance is sufficient": (_spend, "balance", "Top up OPERATOR_ACCOUNT_ID"),
     "the contract id is of this network": (_sets(OFFCHAINVM_CONTRACT_ID="vm.testnet"), "network", "Correct OFFCHAINVM_CONTRACT_ID"),
     "the block service is of this network": (
@@ -131,14 +131,14 @@ BROKEN: dict[str, tuple[Callable[[House], None], str, str]] = {
     "guests are confined": (
         lambda house: house.patch.setattr(probe, "open_ways", lambda: ("open files",)), "guest confinement", "allows seccomp",
     ),
-    "somebody serves each queue": (_silence_workers, "queue execute", "-Q execute"),
-    "Redis keeps what it gets": (House.use_redis, "Redis", "appendonly yes"),
-    "the broker keeps what it gets": (lambda house: house.set(BROKER_URL=house.redis_url), "broker", "appendonly yes"),
+    "each queue has a worker": (_silence_workers, "queue execute", "-Q execute"),
+    "Redis keeps its data": (House.use_redis, "Redis", "appendonly yes"),
+    "the broker keeps its data": (lambda house: house.set(BROKER_URL=house.redis_url), "broker", "appendonly yes"),
     "events arrive": (_leave_the_watch, "event monitor", "offchainvm monitor"),
     "the clock is right": (
         lambda house: house.patch.setattr(clock, "time", SimpleNamespace(time=lambda: time.time() + 120)), "clock", "timedatectl",
     ),
-    "nothing is thrown out": (lambda house: JobStore(house.use_redis()).reject(b"{}", "no task", None), "set aside", "jobs rejected"),
+    "nothing is set aside": (lambda house: JobStore(house.use_redis()).reject(b"{}", "no task", None), "set aside", "jobs rejected"),
     "nobody paused the fleet": (lambda house: Pauses(house.use_redis()).pause(), "pause", "offchainvm resume"),
     "journals can be written": (_file_in_the_way, "state folder", "STATE_DIR"),
 }  # fmt: skip
