@@ -20,7 +20,7 @@ from offchainvm.engine.meter_code import meter_body
 from offchainvm.engine.meter_functions import Functions
 from offchainvm.errors import ExecutionError, Status
 
-METER_VERSION = 9
+METER_VERSION = 10
 """Part of the key of cached native code, and of every count: raise it with each change of the pass or its table."""
 RESERVED = "offchainvm"
 TICK, LEFT, REFUSED = "tick", f"{RESERVED}.left", f"{RESERVED}.refused"

@@ -9,7 +9,7 @@ STACK_OVERFLOW = -(1 << 63)
 """What ``tick`` gets where calls nest too deep."""
 GET, SET, GET_GLOBAL, SET_GLOBAL, CALL, CONST, END = b"\x20", b"\x21", b"\x23", b"\x24", b"\x10", b"\x42", b"\x0b"
 _TEE, _LESS, _NOT_LESS, _ADD, _SUBTRACT, _EXTEND, _EQUAL = b"\x22", b"\x53", b"\x59", b"\x7c", b"\x7d", b"\xad", b"\x46"
-_IF, _UNREACHABLE, _BR, _BR_IF, _RETURN, _SELECT = b"\x04\x40", b"\x00", b"\x0c", b"\x0d", b"\x0f", b"\x1b"
+_IF, _ELSE, _UNREACHABLE, _BR, _BR_IF, _RETURN, _SELECT = b"\x04\x40", b"\x05", b"\x00", b"\x0c", b"\x0d", b"\x0f", b"\x1b"
 _IF_NEGATIVE = CONST + b"\x00" + _LESS + _IF
 _REFUSED, _MEMORY_SIZE = b"\x41\x7f", b"\x3f\x00"
 # By the code's size too: what is looked at later is less than two thousand operators, and again in each call of a long row.
@@ -20,7 +20,7 @@ class Snippets:
     """For all functions whose own locals stand at these places.
 
     ``counter`` is the global that holds the count while no function does, ``refused`` the one of the pages that the
-    memory would have had by the growth that was refused last, ``tick`` the host's function for a count below zero.
+    memory would have had by growth that was refused, 0 once some was granted after it, ``tick`` the host's function for a count below zero.
     """
 
     def __init__(self, places: Places, *, counter: int, refused: int, tick: int) -> None:
@@ -82,9 +82,11 @@ class Snippets:
     def growth(self, *, of_memory: bool) -> tuple[bytes, bytes]:
         """Before and after; what was granted is paid for: count -= answer == -1 ? 0 : size
 
-        Of memory also: if (answer == -1) refused = memory.size + size
+        Of memory also: if (answer == -1) refused = memory.size + size; else if (size) refused = 0
         """
         size, was_refused = GET + self._size + _EXTEND, GET + self._answer + _REFUSED + _EQUAL
-        told = was_refused + _IF + _MEMORY_SIZE + _EXTEND + size + _ADD + self._set_refused + END if of_memory else b""
+        note = _MEMORY_SIZE + _EXTEND + size + _ADD + self._set_refused
+        clear = GET + self._size + _IF + CONST + b"\x00" + self._set_refused + END
+        told = was_refused + _IF + note + _ELSE + clear + END if of_memory else b""
         paid = CONST + b"\x00" + size + was_refused + _SELECT
         return self.save + _TEE + self._size, _TEE + self._answer + told + self.load + paid + _SUBTRACT + self._check

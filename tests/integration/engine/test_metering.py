@@ -167,6 +167,15 @@ def test_a_failure_is_by_the_memory_limit_exactly_where_growth_beyond_it_was_ref
             assert both(failing(GRANTED, failure, memory=memory))[name].status is FAILURES[failure], name
 
 
+@pytest.mark.parametrize("failure", FAILURES)
+def test_a_refusal_that_the_program_got_over_names_no_later_failure(both, failure):
+    """As AssemblyScript and TinyGo allocate: first the double, and where that is refused what is needed. No pages are no help."""
+    for name in ("injected", "wasmer"):
+        assert both(failing(REFUSED, GRANTED + failure))[name].status is FAILURES[failure], name
+        assert both(failing(REFUSED, "(drop (memory.grow (i32.const 0)))" + failure))[name].status is Status.MEMORY_LIMIT, name
+        assert both(failing(REFUSED, GRANTED + REFUSED + failure))[name].status is Status.MEMORY_LIMIT, name
+
+
 def test_refused_growth_is_known_in_a_start_function_and_of_an_error_code(both):
     starts = f'(module (memory 1) (func $s {REFUSED} (unreachable)) (start $s) (func (export "_start")))'
     gives = f"""(module (memory (export "memory") 1)

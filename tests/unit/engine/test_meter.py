@@ -221,4 +221,4 @@ def test_the_pass_is_fast_and_linear_and_keeps_no_custom_section():
 
 
 def test_the_meters_version_is_a_number():
-    assert METER_VERSION == 9
+    assert METER_VERSION == 10
