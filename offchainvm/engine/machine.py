@@ -73,7 +73,10 @@ class Machine(Protocol):
 
     @property
     def refused_bytes(self) -> int | None:
-        """What the memory would have had by growth that was refused; 0 where none was or some was granted since, None where nobody is told."""
+        """What the memory would have had by growth that was refused; 0 where none was, or not after the last that was granted.
+
+        None where nobody is told.
+        """
 
     def read(self, pointer: int, size: int) -> bytes:
         """Read from the guest's memory; raises ``BadPointer`` outside its bounds, or where there is none."""
