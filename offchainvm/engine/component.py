@@ -7,37 +7,38 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from offchainvm.engine.binary import COMPONENT_VERSION, MAGIC, Reader, at_most, check_tables, read_sections
-from offchainvm.engine.limits import ModuleLimits
+from offchainvm.engine.binary import COMPONENT_VERSION, MAGIC, Reader, at_most, read_sections
+from offchainvm.engine.limits import ModuleLimits, table_elements_each
 from offchainvm.engine.operators import check_nesting
 
 ENTRY = "wasi:cli/run"
 """The way in of a command component; found by its interface, without the version."""
 _CORE_MODULE, _COMPONENT = 1, 4
-_DEPTH_MAX, MODULES_MAX = 8, 32
+_DEPTH_MAX, _MODULES_MAX = 8, 32
+MEMORIES_MAX, TABLES_MAX = 4, 32
+"""Of all core modules as often as they are instantiated, which only the engine can count."""
+TABLE_ELEMENTS_EACH = table_elements_each(ModuleLimits().tables)
 
 
 def is_component(untrusted_wasm: bytes) -> bool:
     return untrusted_wasm[:8] == MAGIC + COMPONENT_VERSION
 
 
-def check_component(untrusted_wasm: bytes, limits: ModuleLimits) -> tuple[int, int]:
-    """Hold its core modules to the limits; gives how many memories and tables they declare.
+def check_component(untrusted_wasm: bytes, limits: ModuleLimits) -> None:
+    """Hold its core modules to the limits.
 
     Raises:
         ExecutionError: invalid_module, unsupported_feature or module_too_complex.
     """
-    functions, memories, tables = 0, 0, list[int]()
+    functions = 0
     for count, (start, end) in enumerate(_core_modules(untrusted_wasm, 8, len(untrusted_wasm), depth=1), 1):
-        at_most("core modules", count, MODULES_MAX)
+        at_most("core modules", count, _MODULES_MAX)
         core = untrusted_wasm[start:end]
         sections = read_sections(core, limits)
         functions = at_most("functions", functions + len(sections.functions), limits.functions)
-        memories, tables = memories + len(sections.memories), tables + sections.tables
+        at_most("elements in one table", max(sections.tables, default=0), TABLE_ELEMENTS_EACH)
         for body in sections.bodies:
             check_nesting(core, *body, limit=limits.nesting)
-    check_tables(tables, limits)
-    return memories, len(tables)
 
 
 def _core_modules(wasm: bytes, start: int, end: int, *, depth: int) -> Iterator[tuple[int, int]]:

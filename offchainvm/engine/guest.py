@@ -169,7 +169,7 @@ _WARM_UP = bytes.fromhex(
     "01010503010001071402066d656d6f72790200076578656375746500010a280126004110200036020041142001360200410241104101412010001a41c0004104"
     "36020041c0000b0011046e616d65010401000177040401000177"
 )
-_WARM_UP_MODULE = ModuleInfo(entries=("execute",), wasi_imports=("fd_write",), memory_min_bytes=WASM_PAGE_BYTES, memories=1)
+_WARM_UP_MODULE = ModuleInfo(entries=("execute",), wasi_imports=("fd_write",), memory_min_bytes=WASM_PAGE_BYTES)
 
 
 def warm_up_program(backend: Backend, metering: str) -> Any:

@@ -15,7 +15,7 @@ from offchainvm.errors import SettingsError
 
 WASMTIME, WASMER = "wasmtime", "wasmer"
 METERINGS = ("native", "injected")
-_CONFIGURATIONS = {WASMTIME: 6, WASMER: 5}
+_CONFIGURATIONS = {WASMTIME: 7, WASMER: 6}
 """Part of the key of cached native code: count up with every change of ``make_engine``, of a pass, of the static
 limits, or of what is kept beside it."""
 _ASK_SECONDS = 20.0

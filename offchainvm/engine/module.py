@@ -8,7 +8,7 @@ from typing import Any
 
 from offchainvm.engine.binary import FunctionType, Sections, at_most, read_sections
 from offchainvm.engine.component import ENTRY as COMPONENT
-from offchainvm.engine.component import MODULES_MAX, check_component, is_component
+from offchainvm.engine.component import check_component, is_component
 from offchainvm.engine.limits import WASM_MEMORY_BYTES_MAX, WASM_PAGE_BYTES, ModuleLimits
 from offchainvm.engine.meter import check_reserved
 from offchainvm.engine.operators import check_nesting
@@ -20,7 +20,6 @@ EXECUTE_TYPE = FunctionType((_I32, _I32), (_I32,))
 NO_ARGUMENTS = FunctionType((), ())
 DEFAULT_LIMITS = ModuleLimits()
 _ENTRIES = ("execute", "_start", COMPONENT)
-_COUNTS = {"memory_min_bytes": WASM_MEMORY_BYTES_MAX, "memories": MODULES_MAX, "tables": DEFAULT_LIMITS.tables}
 
 
 @dataclass(frozen=True)
@@ -29,14 +28,12 @@ class ModuleInfo:
 
     ``entries`` are its ways in, of ``execute`` and ``_start``, at least one; of a component its one, ``wasi:cli/run``.
     ``wasi_imports`` are the names of the host functions that it imports; ``initialize``: ``_initialize`` has to be called before
-    the entry. ``memories`` and ``tables`` are how many it declares, a component in all its core modules together.
+    the entry.
     """
 
     entries: tuple[str, ...]
     wasi_imports: tuple[str, ...] = ()
     memory_min_bytes: int = 0
-    memories: int = 0
-    tables: int = 0
     initialize: bool = False
 
     @property
@@ -59,8 +56,8 @@ class ModuleInfo:
         initialize = untrusted.get("initialize")
         if not entries or not {*entries} <= {*_ENTRIES} or not {*imports} <= {*SIGNATURES} or not isinstance(initialize, bool):
             raise ValueError("no description of a module")
-        counts = {name: _count(untrusted.get(name), most) for name, most in _COUNTS.items()}
-        return cls(entries, imports, initialize=initialize, **counts)
+        memory_min_bytes = _count(untrusted.get("memory_min_bytes"), WASM_MEMORY_BYTES_MAX)
+        return cls(entries, imports, memory_min_bytes=memory_min_bytes, initialize=initialize)
 
 
 def _names(untrusted: object) -> tuple[str, ...]:
@@ -88,8 +85,8 @@ def check_module(
     """
     at_most("bytes", len(untrusted_wasm), limits.module_bytes)
     if is_component(untrusted_wasm):
-        memories, tables = check_component(untrusted_wasm, limits)
-        return ModuleInfo((COMPONENT,), memories=memories, tables=tables)
+        check_component(untrusted_wasm, limits)
+        return ModuleInfo((COMPONENT,))
     sections = read_sections(untrusted_wasm, limits)
     if validate is not None:
         validate(untrusted_wasm)
@@ -101,8 +98,6 @@ def check_module(
         entries=find_entries(sections),
         wasi_imports=tuple(sorted({item.name for item in sections.imports})),
         memory_min_bytes=sum(minimum for minimum, _ in sections.memories) * WASM_PAGE_BYTES,
-        memories=len(sections.memories),
-        tables=len(sections.tables),
         initialize=_exports_function(sections, "_initialize", NO_ARGUMENTS),
     )
 

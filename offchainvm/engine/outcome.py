@@ -111,9 +111,13 @@ class Endings:
         text = " ".join(untrusted_text.split())[:200]
         if started:
             return Outcome(Status.ENGINE_CRASH, f"The engine gave up: {text}.", instructions_exact=False)
-        if "memory minimum size" in text or "memory limits" in text:
+        if any(words in text for words in ("memory minimum size", "memory limits", "os error 12")):
             return Outcome(Status.MEMORY_LIMIT, f"The program needs more memory at its start than its limit: {text}.")
         return Outcome(Status.LINK_ERROR, f"The module could not be started: {text}.")
+
+    def too_much_memory(self, grown: int) -> Outcome:
+        """What it has in all was known only at its end."""
+        return Outcome(Status.MEMORY_LIMIT, f"The program's memories took {grown} bytes together; the limit is {self.limits.memory_bytes}.")
 
     def out_of_fuel(self) -> Outcome:
         used = self.limits.instructions

@@ -19,11 +19,11 @@ import wasmtime
 from wasmtime import _ffi as ffi
 from wasmtime import component
 
-from offchainvm.engine.component import ENTRY
+from offchainvm.engine.component import ENTRY, MEMORIES_MAX, TABLE_ELEMENTS_EACH, TABLES_MAX
 from offchainvm.engine.confine import one_heap
 from offchainvm.engine.fuel import Slices
 from offchainvm.engine.guest import Job
-from offchainvm.engine.limits import Limits, table_elements_each
+from offchainvm.engine.limits import MIB, Limits
 from offchainvm.engine.machine import TRAP_CODES, StaleNativeCode, invalid
 from offchainvm.engine.module import ModuleInfo
 from offchainvm.engine.outcome import Endings, Outcome, rust_asked_for
@@ -32,6 +32,8 @@ from offchainvm.engine.wasmtime_engine import make_engine
 from offchainvm.errors import ExecutionError, Status
 
 _INSTANCES_MAX = 100
+_HOST_BYTES = 32 * MIB
+"""What the host's own side of a run may touch beside the memories: native code, tables, streams. Less than its slack of data."""
 _ASKS_FOR_STDOUT = """(component
   (import "wasi:io/streams@0.2.0" (instance $streams (export "output-stream" (type (sub resource)))))
   (alias export $streams "output-stream" (type $stream))
@@ -115,8 +117,8 @@ class _Stream:
 class _Command:
     """One command in its store.
 
-    Its memory is taken to be what the process grew by, up to the limit, since a component shows none. Each of its memories
-    may have its share of the limit, each table its share of the elements.
+    Its memory is taken to be what the process grew by, since a component shows none. Each of its memories may have the whole
+    limit: what they touch in sum is looked at when the run is over, and meanwhile the kernel bounds what they have.
     """
 
     def __init__(self, program: component.Component, job: Job, started: float, report: Callable[[int, int], None]) -> None:
@@ -127,10 +129,9 @@ class _Command:
         self._endings = Endings(job.limits, answers_by_exit=True, was_refused=lambda: rust_asked_for(self._stderr.data) > 0)
         self._store = wasmtime.Store(_engine())
         self._store.set_fuel(job.limits.instructions)
-        memories, tables = job.module.memories, job.module.tables
         self._store.set_limits(
-            memory_size=job.limits.memory_bytes // max(1, memories), memories=memories,
-            table_elements=table_elements_each(tables), tables=tables, instances=_INSTANCES_MAX,
+            memory_size=job.limits.memory_bytes, memories=MEMORIES_MAX,
+            table_elements=TABLE_ELEMENTS_EACH, tables=TABLES_MAX, instances=_INSTANCES_MAX,
         )  # fmt: skip
         self._store.set_wasi(self._wasi(job))
         self._slices = Slices(self._store, self._on_slice)
@@ -139,6 +140,9 @@ class _Command:
         outcome = self._ending()
         if self._stdout.truncated:
             outcome = self._endings.by_host(OutputLimit())
+        grown = _resident_bytes() - self._resident_before
+        if grown > self._limits.memory_bytes + _HOST_BYTES:
+            outcome = replace(self._endings.too_much_memory(grown), instructions_exact=outcome.instructions_exact)
         return replace(
             outcome,
             stdout=bytes(self._stdout.data),

@@ -113,23 +113,57 @@ def several(count: int, more: str, grow: str) -> bytes:
     return bytes(wasmtime.wat2wasm(wat))
 
 
-@pytest.mark.parametrize(("pages", "status"), [(65, Status.OK), (63, Status.GUEST_EXIT)])
-def test_the_memories_of_a_component_share_its_limit(run, pages, status):
-    """Four of 16 MiB may have 64 pages each: with one there already, 63 more are granted."""
-    result = run(several(4, "(memory 1)", f"(memory.grow (i32.const {pages}))"))
+TWICE = """(component (core module $m (memory 1)) (core instance (instantiate $m)) (core instance (instantiate $m))
+  (core module $run (func (export "run") (result i32) (i32.const 0))) (core instance $i (instantiate $run))
+  (func $run (result (result)) (canon lift (core func $i "run")))
+  (instance $exported (export "run" (func $run))) (export "wasi:cli/run@0.2.3" (instance $exported)))"""
+ALONE = "(i32.const -1)"
+
+
+@pytest.mark.parametrize(
+    "wasm",
+    [
+        bytes(wasmtime.wat2wasm(TWICE)),
+        several(17, "(table 1 funcref)", ALONE),
+        several(2, "(memory 40)", ALONE),
+    ],
+    ids=["a memory twice", "17 tables", "a large and a small memory"],
+)
+def test_what_a_component_declares_is_no_limit_of_what_it_is_made_of(run, wasm):
+    assert run(wasm, memory_bytes=64 * 65536).status is Status.OK
+
+
+@pytest.mark.parametrize(("pages", "status"), [(256, Status.OK), (255, Status.GUEST_EXIT)])
+def test_each_memory_of_a_component_may_have_the_whole_limit(run, pages, status):
+    """16 MiB are 256 pages: with one there already, 255 more are granted."""
+    result = run(several(2, "(memory 1)", f"(memory.grow (i32.const {pages}))"))
     assert (result.status, result.peak_memory_bytes <= 16 * MIB) == (status, True)
 
 
-def test_a_component_whose_memories_need_more_than_its_limit_at_the_start_is_refused(run):
-    assert run(several(4, "(memory 65)", "(i32.const -1)")).status is Status.MEMORY_LIMIT
+def test_what_the_memories_of_a_component_took_together_is_its_memory(run):
+    result = run(several(4, "(memory 256)", f"(memory.fill (i32.const 0) (i32.const 1) (i32.const {16 * MIB})) {ALONE}"))
+    assert (result.status, result.peak_memory_bytes, result.instructions_exact) == (Status.MEMORY_LIMIT, 16 * MIB, True)
+    assert "together" in result.message
 
 
-def test_the_tables_of_a_component_share_their_elements(run):
+@pytest.mark.parametrize(("each", "limit"), [(257, 16 * MIB), (1600, 100 * MIB)])
+def test_a_component_whose_memories_need_too_much_at_the_start_is_refused(run, each, limit):
+    """One alone more than the limit, or all together more than the kernel gives."""
+    assert run(several(4, f"(memory {each})", ALONE), memory_bytes=limit).status is Status.MEMORY_LIMIT
+
+
+def test_the_tables_of_a_component_have_a_limit_each(run):
     each = TABLE_ELEMENTS_MAX // 16
     tables = "(table 1 funcref)" * 4
     assert run(several(4, tables, f"(table.grow 0 (ref.null func) (i32.const {each}))")).status is Status.OK
     assert run(several(4, tables, f"(table.grow 0 (ref.null func) (i32.const {each - 1}))")).status is Status.GUEST_EXIT
-    assert run(several(4, "(table 1 funcref)" * 5, "(i32.const -1)")).status is Status.MODULE_TOO_COMPLEX
+    assert run(several(1, f"(table {each + 1} funcref)", ALONE)).status is Status.MODULE_TOO_COMPLEX
+
+
+def test_a_component_has_so_many_memories_and_tables(run):
+    tables = "(table 1 funcref)" * 8
+    assert [run(several(count, tables, ALONE)).status for count in (4, 5)] == [Status.OK, Status.LINK_ERROR]
+    assert [run(several(count, "(memory 1)", ALONE)).status for count in (4, 5)] == [Status.OK, Status.LINK_ERROR]
 
 
 def test_a_trap_of_a_component_has_its_code(run):
