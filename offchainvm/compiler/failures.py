@@ -21,9 +21,12 @@ _NO_REPOSITORY = re.compile(
     r"[Rr]epository.*not found|could not read Username|does not appear to be a git repository|Authentication failed"
 )
 _NO_COMMIT = re.compile(r"not our ref|no such remote ref|couldn't find remote ref|unadvertised object|did not send all necessary objects")
+# Whole phrases of curl, git and cargo: their messages hold names of crates and repositories too.
 _NETWORK = re.compile(
-    r"Could not resolve host|Could not connect|Couldn't connect|Connection (?:refused|reset|timed out)|timed? ?out|network failure|"
-    r"spurious network error|SSL|TLS|certificate|RPC failed|early EOF|requested URL returned error: 5|got 5\d\d|download of .* failed",
+    r"Could not resolve host|Could not connect|Couldn't connect|Connection (?:refused|reset|timed out)|\btimed out\b|Timeout was reached|"
+    r"network failure seems|spurious network error|SSL connect error|SSL_(?:connect|read|write|ERROR)|error:\w+:SSL routines|"
+    r"TLS connect error|gnutls_handshake\(\) failed|RPC failed|early EOF|"
+    r"requested URL returned error: (?:429|5)|got (?:429|5\d\d)\b|download of \S+ failed",
     re.IGNORECASE,
 )
 _LOCK_OUTDATED = re.compile(r"lock file .* needs to be updated|cannot (?:create|update) the lock file")
@@ -35,8 +38,8 @@ _NO_DEPENDENCY = re.compile(
 _NO_MANIFEST = re.compile(r"failed to read `[^`]+/Cargo\.toml`")
 _NOT_ALLOWED = re.compile(r"transport '[^']*' not allowed")
 _BUILD_SCRIPT = re.compile(r"failed to run custom build command")
+# And the place in the source, where the compiler tells one below it.
 _ERROR_LINE = re.compile(r"^((?:error|fatal)(?:\[E\d+\])?: .+)(?:\n +--> (\S+:\d+:\d+)$)?", re.MULTILINE)
-"""And the place in the source, where the compiler tells one below it."""
 # SIGXCPU, the kernel's signal for a process that has used up its processor time: as cargo tells it, and as an exit code.
 _PROCESSOR_TIME = re.compile(r"\(signal: 24\b")
 _KILLED, _OUT_OF_PROCESSOR_TIME = 137, 152
@@ -94,6 +97,7 @@ def _of_resolver(result: PhaseResult) -> BuildError:
     table = (
         (_NO_MANIFEST, BuildCode.MANIFEST_INVALID, "A path of a dependency or patch leads to no Cargo.toml"),
         (_NOT_ALLOWED, BuildCode.UNSUPPORTED_SOURCE, "A dependency comes from a place that is not allowed"),
+        (_NO_CRATE, BuildCode.DEPENDENCY_NOT_FOUND, "A dependency cannot be found"),
         (_NETWORK, BuildCode.FETCH_NETWORK, "Dependencies cannot be fetched"),
         (_NO_DEPENDENCY, BuildCode.DEPENDENCY_NOT_FOUND, "A dependency cannot be found"),
     )
