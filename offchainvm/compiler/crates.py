@@ -9,23 +9,24 @@ from __future__ import annotations
 
 import hashlib
 import json
-import threading
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Event, Lock
+from typing import TypeVar
 
 import requests
 from urllib3.exceptions import HTTPError
-from urllib3.util import Retry
 
 from offchainvm import disk
 from offchainvm.authorities import TlsAdapter, tls_context
+from offchainvm.cancellation import Cancellation
 from offchainvm.compiler.dependencies import CRATES_IO
 from offchainvm.compiler.git import not_trusted
 from offchainvm.compiler.lockfile import Crate
-from offchainvm.errors import BuildCode, BuildError
+from offchainvm.errors import BuildCode, BuildError, Cancelled
 from offchainvm.logs import get_logger
 
 log = get_logger()
@@ -34,10 +35,15 @@ FOLDER = "crates"
 _INDEX = f"https://index.{CRATES_IO.rpartition('/')[2].removesuffix('-index')}/"
 _AT_ONCE = 8
 _SILENCE_SECONDS = 30.0
+_PAUSES_SECONDS = (0.2, 1.0)
+"""Between one try and the next."""
+_LOOK_SECONDS = 0.2
 _CONFIG_BYTES = 64 * 1024
 _CHUNK_BYTES = 64 * 1024
 # Storage behind a registry says "forbidden" of what it does not have.
 _ABSENT = {403, 404, 410, 451}
+_PASSING = {429, 500, 502, 503, 504}
+_Result = TypeVar("_Result")
 
 
 @dataclass(frozen=True)
@@ -47,6 +53,23 @@ class Allowance:
     bytes: int
     deadline: float
     """Of ``time.monotonic``."""
+    cancellation: Cancellation = field(default_factory=Cancellation)
+
+    @property
+    def left_seconds(self) -> float:
+        return self.deadline - time.monotonic()
+
+    def check(self) -> None:
+        """Nothing, as long as the build may go on.
+
+        Raises:
+            BuildError: ``timeout``.
+            Cancelled: the build is not wanted any more.
+        """
+        if self.cancellation.cancelled:
+            raise Cancelled("The build was ended while its crates were fetched.")
+        if self.left_seconds <= 0:
+            raise BuildError(BuildCode.TIMEOUT, "The build did not end in its time; it was fetching crates.")
 
 
 class CrateCache:
@@ -79,7 +102,8 @@ class CrateCache:
         try:
             self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             disk.write_atomically(self._folder / crate.sha256, data)
-            disk.make_room((path for path in self._folder.iterdir() if not path.name.startswith(".")), max_bytes=self._max_bytes)
+            # With what killed writers left half written.
+            disk.make_room(self._folder.iterdir(), max_bytes=self._max_bytes)
         except OSError as error:
             log.warning("A crate could not be kept.", action="keep_crate", path=str(self._folder), error=str(error))
 
@@ -103,16 +127,25 @@ class Registry:
         Raises:
             BuildError: ``dependency_not_found`` (absent, or other bytes than the lock file says), ``fetch_network``,
                 ``disk_full`` (over the allowance), ``timeout``.
+            Cancelled: at the wish of the allowance's ``cancellation``.
         """
-        with requests.Session() as session, ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="crates") as pool:
-            retry = Retry(total=2, backoff_factor=0.2, status_forcelist=(429, 500, 502, 503, 504), raise_on_status=False)
+        pool = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="crates")
+        with requests.Session() as session:
             for scheme in ("http://", "https://"):
-                session.mount(scheme, TlsAdapter(self._tls, pool_maxsize=_AT_ONCE, max_retries=retry))
+                session.mount(scheme, TlsAdapter(self._tls, pool_maxsize=_AT_ONCE))
             download = _Download(session, self._index_url, self._cache, allowance)
-            # In handfuls: a lock file may name hundreds, and their bytes are held until they are taken.
-            for start in range(0, len(crates), _AT_ONCE):
-                handful = crates[start : start + _AT_ONCE]
-                yield from zip(handful, pool.map(download.crate, handful), strict=True)
+            try:
+                # In handfuls: a lock file may name hundreds, and their bytes are held until they are taken.
+                for start in range(0, len(crates), _AT_ONCE):
+                    yield from download.handful(crates[start : start + _AT_ONCE], pool)
+            finally:
+                # Nobody waits for a registry that hangs: its threads end by themselves when they next look up.
+                download.ended.set()
+                pool.shutdown(wait=False, cancel_futures=True)
+
+
+class _Again(Exception):
+    """A fault that may pass."""
 
 
 class _Download:
@@ -121,14 +154,27 @@ class _Download:
     def __init__(self, session: requests.Session, index_url: str, cache: CrateCache, allowance: Allowance) -> None:
         self._session, self._index_url, self._cache, self._allowance = session, index_url, cache, allowance
         self._left_bytes = allowance.bytes
+        self._bytes_lock = Lock()
         self._template = ""
-        self._template_lock, self._bytes_lock = threading.Lock(), threading.Lock()
+        self.ended = Event()
 
-    def crate(self, crate: Crate) -> bytes:
-        data = self._cache.get(crate.sha256)
-        if data is not None:
-            self._take(len(data))
-            return data
+    def handful(self, crates: Sequence[Crate], pool: ThreadPoolExecutor) -> Iterator[tuple[Crate, bytes]]:
+        """Some crates in their order, those that are not known downloaded at once."""
+        known = {crate: data for crate in crates if (data := self._cache.get(crate.sha256)) is not None}
+        if len(known) < len(crates) and not self._template:
+            self._template = self._awaited(pool.submit(self._read_template))
+        under_way = {crate: pool.submit(self._crate, crate) for crate in crates if crate not in known}
+        for crate in crates:
+            if crate in known:
+                self._take(len(known[crate]))
+            yield crate, known[crate] if crate in known else self._awaited(under_way[crate])
+
+    def _awaited(self, future: Future[_Result]) -> _Result:
+        while not wait([future], timeout=_LOOK_SECONDS).done:
+            self._allowance.check()
+        return future.result()
+
+    def _crate(self, crate: Crate) -> bytes:
         untrusted_data = self._get(self._address(crate), f"the crate {crate}", may_be_absent=True)
         if hashlib.sha256(untrusted_data).hexdigest() != crate.sha256:
             remedy = "Make Cargo.lock anew from the Rust package registry; if that changes nothing, the registry's file was replaced."
@@ -138,9 +184,6 @@ class _Download:
 
     def _address(self, crate: Crate) -> str:
         """By the registry's own template, as Cargo's book describes the ``dl`` field of an index."""
-        with self._template_lock:
-            if not self._template:
-                self._template = self._read_template()
         if "{" not in self._template:
             return f"{self._template.rstrip('/')}/{crate.name}/{crate.version}/download"
         prefix = index_folder(crate.name)
@@ -161,18 +204,26 @@ class _Download:
         return template
 
     def _get(self, url: str, what: str, *, limit_bytes: int | None = None, may_be_absent: bool = False) -> bytes:
+        pauses = [*_PAUSES_SECONDS]
+        while True:
+            self._check()
+            try:
+                return self._read(url, what, limit_bytes=limit_bytes, may_be_absent=may_be_absent)
+            except _Again as error:
+                if not pauses:
+                    raise _network(str(error)) from error
+                self.ended.wait(pauses.pop(0))
+
+    def _read(self, url: str, what: str, *, limit_bytes: int | None, may_be_absent: bool) -> bytes:
         headers = {"Accept-Encoding": "identity", "User-Agent": "offchainvm"}
         body = bytearray()
         try:
-            self._check_time()
-            with self._session.get(url, headers=headers, stream=True, timeout=_SILENCE_SECONDS) as response:
-                if may_be_absent and response.status_code in _ABSENT:
-                    raise _not_found(f"The registry does not have {what} ({response.status_code}).")
-                if response.status_code != 200:
-                    raise _network(f"it answered {response.status_code} for {what}")
+            timeout = max(0.1, min(_SILENCE_SECONDS, self._allowance.left_seconds))
+            with self._session.get(url, headers=headers, stream=True, timeout=timeout) as response:
+                _check_status(response.status_code, what, may_be_absent=may_be_absent)
                 # One read returns what is there: a registry that drips cannot outlast the deadline.
                 while chunk := response.raw.read1(_CHUNK_BYTES):
-                    self._check_time()
+                    self._check()
                     self._take(len(chunk))
                     body += chunk
                     if limit_bytes is not None and len(body) > limit_bytes:
@@ -182,7 +233,7 @@ class _Download:
             reason = getattr(error.args[0], "reason", "") if error.args else ""
             raise not_trusted("the registry of crates", log_tail=str(reason)) from error
         except (requests.RequestException, HTTPError, OSError) as error:
-            raise _network(f"{what} could not be read ({type(error).__name__})") from error
+            raise _Again(f"{what} could not be read ({type(error).__name__})") from error
         return bytes(body)
 
     def _take(self, size: int) -> None:
@@ -191,9 +242,19 @@ class _Download:
             if self._left_bytes < 0:
                 raise BuildError(BuildCode.DISK_FULL, f"The crates that Cargo.lock names have more than {self._allowance.bytes >> 20} MiB.")
 
-    def _check_time(self) -> None:
-        if time.monotonic() >= self._allowance.deadline:
-            raise BuildError(BuildCode.TIMEOUT, "The build did not end in its time; it was fetching crates.")
+    def _check(self) -> None:
+        self._allowance.check()
+        if self.ended.is_set():
+            raise Cancelled("Nobody waits for this crate any more.")
+
+
+def _check_status(status: int, what: str, *, may_be_absent: bool) -> None:
+    if may_be_absent and status in _ABSENT:
+        raise _not_found(f"The registry does not have {what} ({status}).")
+    if status in _PASSING:
+        raise _Again(f"it answered {status} for {what}")
+    if status != 200:
+        raise _network(f"it answered {status} for {what}")
 
 
 def index_folder(name: str) -> str:

@@ -184,7 +184,7 @@ class BuildRun:
         """All that the lock file names, into the crate folder: crates by the worker, git dependencies by cargo."""
         wanted = read_lockfile(untrusted_lockfile)
         self._say("fetch", f"The {len(wanted.crates)} crates that Cargo.lock names")
-        allowance = Allowance(self.limits.dependencies_mb * 2**20, self.started + self.limits.timeout_seconds)
+        allowance = Allowance(self.limits.dependencies_mb * 2**20, self.started + self.limits.timeout_seconds, self.place.cancellation)
         fetched = self.registry.fetch(wanted.crates, allowance)
         files = ((f"{crate}.crate", data) for crate, data in fetched)
         self.place.put_files(CARGO_HOME, itertools.chain([("config.toml", _CARGO_CONFIG)], files))

@@ -123,7 +123,7 @@ class Sandbox:
         self._runtime, self._own_kernel = runtime, own_kernel
         self._volumes_mb = dict(volumes_mb)
         self._log_bytes = log_bytes
-        self._cancellation = cancellation or Cancellation()
+        self.cancellation = cancellation or Cancellation()
         self._lifetime_seconds = math.ceil(timeout_seconds) + _GRACE_SECONDS
         self.labels = reaper.labels(owner, build_id, lifetime_seconds=self._lifetime_seconds)
         self._holder: Container | None = None
@@ -225,7 +225,7 @@ class Sandbox:
 
     def _watch(self, container: Container, phase: Phase, on_line: OnLine, deadline: float) -> PhaseResult:
         container.start()
-        with self._cancellation.stopping(lambda: _kill(container)), _Follower(container, on_line) as follower:
+        with self.cancellation.stopping(lambda: _kill(container)), _Follower(container, on_line) as follower:
             stopped = _wait(container, deadline, phase.idle_seconds, follower)
             if stopped:
                 _kill(container)
@@ -237,7 +237,7 @@ class Sandbox:
         return PhaseResult(int(state["ExitCode"]), bool(state["OOMKilled"]), logtext.clean_text(untrusted_tail), stopped)
 
     def _stop_if_unwanted(self, where: str) -> None:
-        if self._cancellation.cancelled:
+        if self.cancellation.cancelled:
             raise Cancelled(f"The build was ended {where}.")
 
     def _create(self, phase: Phase, command: list[str]) -> Container:

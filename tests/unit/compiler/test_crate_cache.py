@@ -39,6 +39,16 @@ def test_the_least_recently_used_makes_room(tmp_path: Path) -> None:
     assert [cache.get(crate(each).sha256) for each in data] == [b"aaaa", None, b"cccc"]
 
 
+def test_what_a_killed_writer_left_makes_room_too(tmp_path: Path) -> None:
+    left = tmp_path / ".new-x"
+    left.write_bytes(b"half a crate")
+    os.utime(left, (1000, 1000))
+
+    CrateCache(tmp_path, max_bytes=10).put(crate(b"four"), b"four")
+
+    assert [path.name for path in tmp_path.iterdir()] == [crate(b"four").sha256]
+
+
 @pytest.mark.parametrize("max_bytes", [0, 3])
 def test_what_is_over_the_bound_is_not_kept(tmp_path: Path, max_bytes: int) -> None:
     CrateCache(tmp_path / "crates", max_bytes=max_bytes).put(crate(b"four"), b"four")
