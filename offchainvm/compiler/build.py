@@ -91,22 +91,24 @@ class SandboxBuilder(Builder):
 
     def build(self, request: BuildRequest, *, on_event: OnEvent = ignore_event, cancellation: Cancellation | None = None) -> BuiltModule:
         client = self._connected()
-        record = self._check_image(client)
-        limits = request.limits
+        checked, machine = self._check_image(client), engine.find_machine(client, self._runtime)
+        # The engine takes no container that wants more processors than there are.
+        limits = replace(request.limits, cpus=min(request.limits.cpus, machine.cpus))
+        request = replace(request, limits=limits)
         build_id = uuid.uuid4().hex[:16]
         place = sandbox.Sandbox(
             client,
             build_id=build_id,
-            image=self._image,
+            image=checked.id,
             owner=self._owner,
             runtime=self._runtime,
-            own_kernel=engine.has_own_kernel(client, self._runtime),
+            own_kernel=machine.own_kernel,
             timeout_seconds=limits.timeout_seconds,
-            volumes_mb={"conf": 8, "net": 8, "src": limits.source_mb, "cargo": limits.dependencies_mb, "out": 64, "build": limits.disk_mb},
+            volumes_mb=limits.volumes_mb,
             log_bytes=limits.log_bytes,
             cancellation=cancellation,
         )
-        run = BuildRun(place, request, build_id, record, self._network, self._registry, self._verify, on_event)
+        run = BuildRun(place, request, build_id, checked.record, self._network, self._registry, self._verify, on_event)
         try:
             with place:
                 built = run.module()
@@ -126,9 +128,9 @@ class SandboxBuilder(Builder):
             ImageMismatch: the image is not the one to build in.
         """
         with contextlib.closing(engine.connect()) as client:
-            runtime = engine.check_runtime(client, self._runtime)
+            runtime = engine.find_machine(client, self._runtime).runtime
             network = engine.check_network(client, self._network.name)
-            record = self._check_image(client)
+            record = self._check_image(client).record
         return f"{self._image}, {record.summary}, in runtime {runtime}, through network {network}"
 
     def check(self) -> None:
@@ -143,7 +145,7 @@ class SandboxBuilder(Builder):
         if client is not None:
             client.close()
 
-    def _check_image(self, client: DockerClient) -> image.ImageRecord:
+    def _check_image(self, client: DockerClient) -> image.CheckedImage:
         return image.check_image(client, self._image, state_dir=self._state_dir, base_image=self._base_image)
 
     def _keep(self, run: BuildRun, *, outcome: str, last_words: str = "", provenance: dict[str, Any] | None = None) -> Path | None:

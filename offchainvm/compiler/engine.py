@@ -6,14 +6,16 @@ import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import docker
 import docker.errors
 import requests
+from urllib3.exceptions import HTTPError
 
-from offchainvm.errors import BuildCode, BuildError, Unavailable
+from offchainvm.errors import BuildCode, BuildError, OffchainVMError, Unavailable
 
 if TYPE_CHECKING:
     from docker.client import DockerClient
@@ -43,25 +45,31 @@ def connect() -> DockerClient:
         return client
 
 
-def check_runtime(client: DockerClient, runtime: str) -> str:
-    """The runtime that builds get: ``runtime``, or the engine's default where it is empty.
+@dataclass(frozen=True)
+class Machine:
+    """What the engine's machine has for builds."""
+
+    runtime: str
+    """The container runtime that builds get."""
+    own_kernel: bool
+    """Whether that is gVisor's runsc, by whatever name: its kernel counts processes for itself."""
+    cpus: int
+    memory_mb: int
+
+
+def find_machine(client: DockerClient, runtime: str = "") -> Machine:
+    """The engine's machine, with ``runtime`` or, where it is empty, the engine's default.
 
     Raises:
-        Unavailable: the engine does not know it; the operator's trouble, so jobs wait.
+        Unavailable: the engine does not know the runtime; the operator's trouble, so jobs wait.
     """
     with translated():
         info = client.info()
-    if runtime and runtime not in info["Runtimes"]:
-        raise _no_runtime(f"The engine knows {', '.join(sorted(info['Runtimes']))}")
-    return runtime or str(info["DefaultRuntime"])
-
-
-def has_own_kernel(client: DockerClient, runtime: str) -> bool:
-    """Whether ``runtime`` is gVisor's runsc, by whatever name: its kernel counts processes for itself."""
-    if not runtime:
-        return False
-    with translated():
-        return "runsc" in f"{runtime} {client.info()['Runtimes'].get(runtime)}"
+    runtimes = info["Runtimes"]
+    if runtime and runtime not in runtimes:
+        raise _no_runtime(f"The engine knows {', '.join(sorted(runtimes))}")
+    name = runtime or str(info["DefaultRuntime"])
+    return Machine(name, "runsc" in f"{name} {runtimes.get(name)}", int(info["NCPU"]), int(info["MemTotal"]) // 2**20)
 
 
 def check_network(client: DockerClient, network: str) -> str:
@@ -93,17 +101,31 @@ def _unix_socket() -> Path | None:
 
 
 @contextmanager
-def translated() -> Iterator[None]:
-    """Errors of the client as errors of this package: an engine that is away, an image that is missing, anything else."""
+def translated(*, creating: bool = False) -> Iterator[None]:
+    """Errors of the client as errors of this package: an engine that is away, an image that is missing, anything else.
+
+    Args:
+        creating: a container is created, by settings of the operator: what the engine refuses then is no job's fault.
+    """
     try:
         yield
     except docker.errors.ImageNotFound as error:
         raise Unavailable("docker", "The builder image is missing.", remedy="Run `make builder-image`.") from error
+    except docker.errors.ContainerError as error:
+        raise BuildError(BuildCode.SANDBOX_ERROR, f"A container ended with exit code {error.exit_status}.") from error
     except docker.errors.APIError as error:
-        if _UNKNOWN_RUNTIME.search(str(error.explanation)):
-            raise _no_runtime(str(error.explanation)) from error
-        if _UNKNOWN_NETWORK.search(str(error.explanation)):
-            raise _no_network(str(error.explanation)) from error
-        raise BuildError(BuildCode.SANDBOX_ERROR, f"The container engine refused: {error.explanation or error}") from error
-    except (docker.errors.DockerException, requests.exceptions.RequestException) as error:
+        raise _refused(error, creating=creating) from error
+    except (docker.errors.DockerException, requests.exceptions.RequestException, HTTPError) as error:
         raise Unavailable("docker", "The Docker engine does not answer.", remedy=_REMEDY) from error
+
+
+def _refused(error: docker.errors.APIError, *, creating: bool) -> OffchainVMError:
+    said = str(error.explanation or error)
+    if _UNKNOWN_RUNTIME.search(said):
+        return _no_runtime(said)
+    if _UNKNOWN_NETWORK.search(said):
+        return _no_network(said)
+    if creating and error.status_code == 400:
+        remedy = "Set COMPILE_CPU_LIMIT, COMPILE_MEMORY_LIMIT_MB and BUILD_DISK_MB to what the engine's machine has."
+        return Unavailable("docker", f"The container engine refuses containers with these limits: {said}.", remedy=remedy)
+    return BuildError(BuildCode.SANDBOX_ERROR, f"The container engine refused: {said}")

@@ -13,6 +13,7 @@ import hashlib
 import json
 import sys
 import tempfile
+import uuid
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
@@ -24,9 +25,9 @@ from typing import TYPE_CHECKING, Any
 import docker.errors
 
 from offchainvm import settings
-from offchainvm.compiler import bootstrap, engine
+from offchainvm.compiler import bootstrap, engine, reaper, sandbox
 from offchainvm.compiler.logtext import clean_text
-from offchainvm.errors import ImageMismatch, OffchainVMError, Unavailable
+from offchainvm.errors import BuildError, ImageMismatch, OffchainVMError, Unavailable
 from offchainvm.logs import get_logger
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ DOCKERFILE = Path(__file__).parents[2] / "deploy" / "builder" / "Dockerfile"
 RECORD_NAME = "builder-image.json"
 LABEL_RECIPE, LABEL_BASE = "offchainvm.recipe", "offchainvm.base"
 _REMEDY = "Run `make builder-image`."
+_DESCRIBE_SECONDS = 60
 Say = Callable[[str], None]
 
 
@@ -63,14 +65,23 @@ class ImageRecord:
         return f"{self.toolchain or 'an unknown toolchain'} for {', '.join(self.targets) or 'no target'}, C: {self.c_compiler or 'none'}"
 
 
+@dataclass(frozen=True)
+class CheckedImage:
+    """An image that is the one to build in."""
+
+    id: str
+    """By which the engine runs these very layers, whatever the name comes to mean."""
+    record: ImageRecord
+
+
 def find_layers(client: DockerClient, image: str) -> tuple[str, ...] | None:
     """The layers of ``image``, or None where the engine does not have it."""
     attributes = _attributes(client, image)
     return None if attributes is None else _layers(attributes)
 
 
-def check_image(client: DockerClient, image: str, *, state_dir: Path, base_image: str = "") -> ImageRecord:
-    """The record of ``image``, whose layers are those that were recorded; one found without a record gets one.
+def check_image(client: DockerClient, image: str, *, state_dir: Path, base_image: str = "") -> CheckedImage:
+    """``image``, whose layers are those that were recorded; one found without a record gets one.
 
     Args:
         base_image: what it should have been made on; empty = anything.
@@ -79,18 +90,20 @@ def check_image(client: DockerClient, image: str, *, state_dir: Path, base_image
         Unavailable: the engine has no such image, or is away (service ``docker``).
         ImageMismatch: the image is not the recorded one, or one that was made by another release or on another base.
     """
-    record = compare_image(client, image, state_dir=state_dir, base_image=base_image)
-    if record is not None:
-        return record
-    log.warning("A builder image without a record was found: its layers are trusted from now on.", action="image_found", image=image)
-    return _record(client, image, state_dir, origin="found")
+    attributes = _present(client, image)
+    record = _compared(attributes, image, state_dir, base_image)
+    if record is None:
+        log.warning("A builder image without a record was found: its layers are trusted from now on.", action="image_found", image=image)
+        record = _record(client, image, attributes, state_dir, origin="found")
+    return CheckedImage(str(attributes["Id"]), record)
 
 
 def compare_image(client: DockerClient, image: str, *, state_dir: Path, base_image: str = "") -> ImageRecord | None:
     """As ``check_image``, but nothing is recorded: None where there is no record yet."""
-    attributes = _attributes(client, image)
-    if attributes is None:
-        raise Unavailable("docker", f"The builder image {image} is missing.", remedy=_REMEDY)
+    return _compared(_present(client, image), image, state_dir, base_image)
+
+
+def _compared(attributes: dict[str, Any], image: str, state_dir: Path, base_image: str) -> ImageRecord | None:
     labels = _labels(attributes)
     if labels.get(LABEL_RECIPE) and not _is_current(labels):
         raise ImageMismatch(f"The builder image {image} was made by another release, with other contents.", remedy=_REMEDY)
@@ -123,7 +136,7 @@ def make_image(
     if attributes is not None and _is_current(_labels(attributes)) and _is_on(_labels(attributes), base_image):
         say(f"The builder image {image} is there.")
         record = read_record(state_dir, image)
-        return record if record and record.layers == _layers(attributes) else _record(client, image, state_dir, origin="found")
+        return record if record and record.layers == _layers(attributes) else _record(client, image, attributes, state_dir, origin="found")
     if attributes is not None:
         say(f"The builder image {image} was made with other contents than this release asks for, or on another base: it is made anew.")
     with engine.translated():
@@ -132,7 +145,7 @@ def make_image(
             _from_dockerfile(client, image, base_image, say)
         else:
             _from_debian(client, image, mirror, say)
-    record = _record(client, image, state_dir, origin=origin)
+    record = _record(client, image, _present(client, image), state_dir, origin=origin)
     say(f"Made {image}: {record.summary}.")
     return record
 
@@ -157,19 +170,36 @@ def write_record(state_dir: Path, record: ImageRecord) -> ImageRecord:
     return record
 
 
-def _record(client: DockerClient, image: str, state_dir: Path, *, origin: str) -> ImageRecord:
+def _record(client: DockerClient, image: str, attributes: dict[str, Any], state_dir: Path, *, origin: str) -> ImageRecord:
     """Ask ``image`` what it builds with, and record it."""
-    scripts = resources.files("offchainvm.compiler") / "scripts"
-    script = "".join((scripts / name).read_text() for name in ("toolchain.sh", "describe.sh"))
-    with engine.translated():
-        output: bytes = client.containers.run(
-            image, ["sh", "-c", script], entrypoint=[], remove=True, network_mode="none", cap_drop=["ALL"], user="10001", read_only=True
-        )
-    toolchain, c_compiler, *targets = output.decode("utf-8", "replace").split("\n")
-    layers = find_layers(client, image) or ()
+    toolchain, c_compiler, *targets = _describe(client, image, str(attributes["Id"])).split("\n")
+    if not toolchain:
+        raise ImageMismatch(f"The builder image {image} has no Rust compiler.", remedy=_REMEDY)
     now = datetime.now(timezone.utc).isoformat(timespec="seconds")
     known = tuple(name for name in targets if name)
-    return write_record(state_dir, ImageRecord(image, layers, origin, now, toolchain, c_compiler, known))
+    return write_record(state_dir, ImageRecord(image, _layers(attributes), origin, now, toolchain, c_compiler, known))
+
+
+def _describe(client: DockerClient, image: str, image_id: str) -> str:
+    """The answer of describe.sh: two lines at least."""
+    scripts = resources.files("offchainvm.compiler") / "scripts"
+    script = "".join((scripts / name).read_text() for name in ("toolchain.sh", "describe.sh"))
+    phase = sandbox.Phase("describe", "describe.sh", memory_mb=512, cpus=1, processes=64, timeout_seconds=_DESCRIBE_SECONDS)
+    options = {**sandbox.container_options(phase, log_bytes=2**20), "detach": False}
+    labels = reaper.labels("image", uuid.uuid4().hex[:16], lifetime_seconds=2 * _DESCRIBE_SECONDS)
+    try:
+        with engine.translated():
+            output: bytes = client.containers.run(image_id, sandbox.command(phase, script), remove=True, labels=labels, **options)
+    except BuildError as error:
+        raise ImageMismatch(f"The builder image {image} cannot be run: {error.sentence}", remedy=_REMEDY) from error
+    return output.decode("utf-8", "replace")
+
+
+def _present(client: DockerClient, image: str) -> dict[str, Any]:
+    attributes = _attributes(client, image)
+    if attributes is None:
+        raise Unavailable("docker", f"The builder image {image} is missing.", remedy=_REMEDY)
+    return attributes
 
 
 def _attributes(client: DockerClient, image: str) -> dict[str, Any] | None:

@@ -39,6 +39,16 @@ class BuildLimits:
         """What a compile phase may take. Files in memory count too: so that a full disk and no memory stay two errors."""
         return self.memory_mb + self.disk_mb
 
+    @property
+    def volumes_mb(self) -> dict[str, int]:
+        """The volumes of one build, by their names. Their files lie in memory."""
+        return {"conf": 8, "net": 8, "src": self.source_mb, "cargo": self.dependencies_mb, "out": 64, "build": self.disk_mb}
+
+    @property
+    def machine_memory_mb(self) -> int:
+        """What one build may take of the engine's machine, with all its files."""
+        return self.memory_mb + sum(self.volumes_mb.values())
+
     @classmethod
     def from_settings(cls, settings: Settings) -> BuildLimits:
         """The limits that an operator has set (COMPILE_TIMEOUT_SECONDS, COMPILE_MEMORY_LIMIT_MB, …)."""

@@ -133,11 +133,7 @@ class Sandbox:
             with engine.translated():
                 for name, size_mb in self._volumes_mb.items():
                     self._client.volumes.create(self.volume(name), driver="local", driver_opts=volume_options(size_mb), labels=self.labels)
-                # The holder outlives no build: it ends by itself a little after the deadline.
-                self._holder = self._create(
-                    Phase("holder", "", 64, 0.5, 16, self._lifetime_seconds, writable=tuple(self._volumes_mb)),
-                    ["sleep", str(self._lifetime_seconds)],
-                )
+                self._holder = self._create(self._holding(), ["sleep", str(self._lifetime_seconds)])
                 self._holder.start()
         except BaseException:
             self.remove()
@@ -146,6 +142,11 @@ class Sandbox:
 
     def __exit__(self, *_: object) -> None:
         self.remove()
+
+    def _holding(self) -> Phase:
+        """The holder outlives no build: it ends by itself a little after the deadline. In gVisor its `sleep` needs some 80 threads."""
+        volumes = tuple(self._volumes_mb)
+        return Phase("holder", "", memory_mb=64, cpus=0.5, processes=128, timeout_seconds=self._lifetime_seconds, writable=volumes)
 
     def volume(self, name: str) -> str:
         """The engine's name of a volume of this build."""
@@ -206,10 +207,9 @@ class Sandbox:
             Cancelled: the build is not wanted any more.
         """
         script = (resources.files("offchainvm.compiler") / "scripts" / phase.script).read_text()
-        command = ["timeout", "-s", "KILL", str(phase.inner_seconds), "sh", "-c", script, phase.script, *phase.arguments]
         deadline = time.monotonic() + phase.timeout_seconds
         with engine.translated():
-            container = self._create(phase, command)
+            container = self._create(phase, command(phase, script))
             try:
                 result = self._watch(container, phase, on_line, deadline)
             except docker.errors.NotFound:
@@ -249,9 +249,9 @@ class Sandbox:
         # The holder runs a `sleep` of ours alone: it needs no stronger runtime, and costs less without.
         runtime, own_kernel = (self._runtime, self._own_kernel) if phase.script else ("", False)
         options = container_options(phase, log_bytes=self._log_bytes, runtime=runtime, own_kernel=own_kernel)
-        return self._client.containers.create(
-            self._image, command, name=f"offchainvm-{self._build_id}-{phase.name}", labels=self.labels, mounts=mounts, **options
-        )
+        name = f"offchainvm-{self._build_id}-{phase.name}"
+        with engine.translated(creating=True):
+            return self._client.containers.create(self._image, command, name=name, labels=self.labels, mounts=mounts, **options)
 
     def _mount(self, name: str, *, read_only: bool) -> Mount:
         return Mount(FOLDERS[name], self.volume(name), type="volume", read_only=read_only, no_copy=True)
@@ -273,6 +273,11 @@ def volume_options(size_mb: int) -> dict[str, str]:
     """Options of a memory-backed volume with a quota; one inode for each 4 KiB, and never fewer than 4,096."""
     inodes = max(4096, size_mb * 256)
     return {"type": "tmpfs", "device": "tmpfs", "o": f"size={size_mb}m,nr_inodes={inodes},uid={UID},gid={UID},mode=0755,nosuid,nodev"}
+
+
+def command(phase: Phase, script: str) -> list[str]:
+    """What runs in the container of a phase: its script, and the deadline that needs no worker."""
+    return ["timeout", "-s", "KILL", str(phase.inner_seconds), "sh", "-c", script, phase.script, *phase.arguments]
 
 
 def container_options(phase: Phase, *, log_bytes: int, runtime: str = "", own_kernel: bool = False) -> dict[str, Any]:

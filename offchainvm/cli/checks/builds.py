@@ -22,7 +22,7 @@ def check_docker() -> str:
     """A container engine answers, and has the runtime and the network of builds."""
     settings = load_only(["docker_runtime", "build_network"])
     with contextlib.closing(engine.connect()) as client:
-        version, runtime = client.version(), engine.check_runtime(client, settings.docker_runtime)
+        version, runtime = client.version(), engine.find_machine(client, settings.docker_runtime).runtime
         network = engine.check_network(client, settings.build_network)
     return (
         f"engine {version.get('Version')}, API {version.get('ApiVersion')}, builds in runtime {runtime}, fetches through network {network}"
@@ -40,15 +40,17 @@ def check_builder_image() -> str:
 
 def check_memory() -> str:
     """The engine's machine has the memory that one build may take."""
-    one = BuildLimits.from_settings(load_only(["compile_memory_limit_mb", "build_disk_mb"])).compile_memory_mb
-    with contextlib.closing(engine.connect()) as client, engine.translated():
-        machine = int(client.info()["MemTotal"]) // 2**20
-    if one > machine:
+    limits = BuildLimits.from_settings(load_only(["compile_memory_limit_mb", "build_disk_mb"]))
+    with contextlib.closing(engine.connect()) as client:
+        machine_mb = engine.find_machine(client).memory_mb
+    one = limits.machine_memory_mb
+    if limits.compile_memory_mb > machine_mb:
         raise OffchainVMError(
-            f"A build may take {one} MiB (COMPILE_MEMORY_LIMIT_MB + BUILD_DISK_MB): more than the {machine} MiB of the engine's machine.",
+            f"A build may take {limits.compile_memory_mb} MiB (COMPILE_MEMORY_LIMIT_MB + BUILD_DISK_MB): more than the {machine_mb} MiB of "
+            "the engine's machine.",
             remedy="Lower COMPILE_MEMORY_LIMIT_MB or BUILD_DISK_MB, or build on a larger machine.",
         )
-    return f"a build may take {one} of the machine's {machine} MiB: at most {machine // one} at once"
+    return f"a build may take {one} of the machine's {machine_mb} MiB, all its files included: at most {max(1, machine_mb // one)} at once"
 
 
 def check_source_host() -> str:

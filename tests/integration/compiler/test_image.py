@@ -74,7 +74,7 @@ def test_an_image_of_another_release_is_refused_and_made_anew_from_the_dockerfil
     assert "clang" in made.c_compiler
     assert made.toolchain.startswith("rustc 1.")
     assert any("made anew" in line for line in said)
-    assert image.check_image(client, name, state_dir=tmp_path, base_image=base) == made
+    assert image.check_image(client, name, state_dir=tmp_path, base_image=base).record == made
     with pytest.raises(ImageMismatch, match=f"was made on {base}, and DOCKER_IMAGE names {PINNED}"):
         image.check_image(client, name, state_dir=tmp_path, base_image=PINNED)
     assert image.make_image(client, name, base_image=base, state_dir=tmp_path, say=said.append) == made

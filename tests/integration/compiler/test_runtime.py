@@ -56,7 +56,7 @@ def test_a_runtime_that_the_engine_does_not_know_is_named_with_its_setting(
     assert "runc" in caught.value.sentence
     with pytest.raises(Unavailable, match="DOCKER_RUNTIME"):
         build(publish())
-    assert engine.check_runtime(client, "") == client.info()["DefaultRuntime"]
+    assert engine.find_machine(client).runtime == client.info()["DefaultRuntime"]
 
 
 @pytest.fixture

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from offchainvm.cancellation import Cancellation
-from offchainvm.compiler import sandbox
+from offchainvm.compiler import reaper, sandbox
 from offchainvm.compiler.base import BuildEvent, BuildRequest
 from offchainvm.compiler.build import SandboxBuilder
 from offchainvm.compiler.source import parse_source
-from offchainvm.errors import Cancelled
+from offchainvm.errors import Cancelled, Unavailable
 from offchainvm.models import CodeSource
 from offchainvm.settings import load_only
 
@@ -65,21 +65,32 @@ def test_files_that_were_put_are_read_back(place: sandbox.Sandbox) -> None:
     assert place.read_file("/build/b", limit_bytes=0) == b""
 
 
+def test_limits_that_the_engine_refuses_are_the_operators_trouble(place: sandbox.Sandbox) -> None:
+    greedy = sandbox.Phase("greedy", "compile.sh", memory_mb=64, cpus=10_000, processes=8, timeout_seconds=10)
+
+    with pytest.raises(Unavailable, match="COMPILE_CPU_LIMIT"):
+        place.run(greedy, print)
+
+
 def test_a_build_that_nobody_wants_any_more_is_ended_in_its_middle_and_leaves_nothing(
-    builder: SandboxBuilder, publish: Callable[..., str], mirror: Path
+    client: DockerClient, builder: SandboxBuilder, publish: Callable[..., str], mirror: Path, owner: str
 ) -> None:
+    """Until then its containers are of one image, by the engine's own name for it."""
     commit_sha = publish({"build.rs": "fn main() { loop { std::thread::sleep(std::time::Duration::from_secs(1)) } }"})
     source = parse_source(
         CodeSource(repo="someone/guest", commit=commit_sha, build_target="wasm32-unknown-unknown"), mirror_url=f"file://{mirror}"
     )
-    cancellation = Cancellation()
+    cancellation, images = Cancellation(), set[str]()
 
     def when_it_compiles(event: BuildEvent) -> None:
         if "Compiling guest" in event.text:
+            running = client.containers.list(filters={"label": f"{reaper.LABEL_OWNER}={owner}"})
+            images.update(container.attrs["Config"]["Image"] for container in running)
             threading.Thread(target=cancellation.cancel).start()
 
     with pytest.raises(Cancelled, match="compile"):
         builder.build(BuildRequest(source, commit_sha), on_event=when_it_compiles, cancellation=cancellation)
+    assert images == {client.images.get(load_only(["builder_image"]).builder_image).id}
 
 
 def test_check_accepts_a_ready_host(builder: SandboxBuilder) -> None:

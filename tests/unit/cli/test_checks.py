@@ -278,8 +278,9 @@ def test_a_broker_whose_address_celery_alone_can_read_is_not_asked(monkeypatch: 
 
 
 def test_builds_that_need_more_memory_than_the_machine_has_are_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(builds.engine, "connect", lambda: SimpleNamespace(info=lambda: {"MemTotal": 8 << 30}, close=lambda: None))
-    assert builds.check_memory() == "a build may take 4096 of the machine's 8192 MiB: at most 2 at once"
+    machine = {"MemTotal": 8 << 30, "NCPU": 2, "Runtimes": {"runc": {}}, "DefaultRuntime": "runc"}
+    monkeypatch.setattr(builds.engine, "connect", lambda: SimpleNamespace(info=lambda: machine, close=lambda: None))
+    assert builds.check_memory() == "a build may take 5456 of the machine's 8192 MiB, all its files included: at most 1 at once"
     monkeypatch.setenv("BUILD_DISK_MB", "6145")
     wrong(builds.check_memory, "8193 MiB", "8192 MiB", "COMPILE_MEMORY_LIMIT_MB", "BUILD_DISK_MB")
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -56,6 +58,16 @@ def test_a_kernel_of_its_own_counts_processes_for_itself() -> None:
     assert "nproc" not in limits
     assert [limit.hard for limit in options["ulimits"] if limit.name == "nproc"] == [64]
     assert options["pids_limit"] >= 8 * 64 + 70
+
+
+@pytest.mark.parametrize(
+    ("runtime", "default", "own_kernel"), [("", "runc", False), ("", "runsc", True), ("runc", "runsc", False), ("gvisor", "runc", True)]
+)
+def test_gvisor_is_known_by_its_name_or_program_and_as_the_engines_default(runtime: str, default: str, own_kernel: bool) -> None:
+    runtimes = {"runc": {"path": "runc"}, "runsc": {"path": "runsc"}, "gvisor": {"path": "/opt/runsc"}}
+    client: Any = SimpleNamespace(info=lambda: {"Runtimes": runtimes, "DefaultRuntime": default, "NCPU": 3, "MemTotal": 2**30})
+
+    assert engine.find_machine(client, runtime) == engine.Machine(runtime or default, own_kernel, cpus=3, memory_mb=1024)
 
 
 def test_a_volume_has_a_quota_of_bytes_and_of_inodes() -> None:
