@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import functools
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from offchainvm import health, logs, metrics
@@ -78,7 +80,9 @@ class CompileWork:
             raise BuildError(BuildCode(entered.code), entered.sentence)
         if isinstance(entered, Built):
             return ToExecute(source_key=key, commit_sha=commit_sha, module_sha256=entered.module.sha256, module_size=entered.module.size)
-        return self._build(job, source, commit_sha, key, cancellation)
+        lock_key = f"compile:{job.source.repo}:{job.source.commit}"
+        with self._locked_against_other_fleets(job, key, lock_key):
+            return self._build(source, commit_sha, key, cancellation)
 
     def abandon(self, claim: Claim) -> None:
         """Called from another thread when the claim is lost: its build, should it run, is ended at once."""
@@ -92,15 +96,10 @@ class CompileWork:
             log.debug("No usable module in the cache.", action="miss_cache", source_key=key, reason=error.sentence)
             return None
 
-    def _build(self, job: Job, source: Source, commit_sha: str, key: str, cancellation: Cancellation) -> ToExecute:
-        lock_key = f"compile:{source.repo}:{source.ref}"
-        self._lock_against_other_fleets(job, key, lock_key)
-        try:
-            built = self._built(BuildRequest(source, commit_sha, self._limits, require_lockfile=self._require_lockfile), cancellation)
-            self._modules.put(key, built.wasm)  # an execute worker on this host need not download it
-            self._upload(key, source.repo, commit_sha, built.wasm)
-        finally:
-            self._release(key, lock_key)
+    def _build(self, source: Source, commit_sha: str, key: str, cancellation: Cancellation) -> ToExecute:
+        built = self._built(BuildRequest(source, commit_sha, self._limits, require_lockfile=self._require_lockfile), cancellation)
+        self._modules.put(key, built.wasm)  # an execute worker on this host need not download it
+        self._upload(key, source.repo, commit_sha, built.wasm)
         return ToExecute(source_key=key, commit_sha=commit_sha, module_sha256=built.sha256, module_size=built.size)
 
     def _built(self, request: BuildRequest, cancellation: Cancellation) -> BuiltModule:
@@ -115,17 +114,32 @@ class CompileWork:
             metrics.BUILD_SECONDS.observe(time.monotonic() - began)
         return built
 
-    def _lock_against_other_fleets(self, job: Job, key: str, lock_key: str) -> None:
-        """Waits for another operator's build, outside the pool slot. Advisory: never a reason to fail a job."""
-        if self._flight.take_over(key) == lock_key:  # a builder of ours died with it
-            return
-        ttl_seconds = int(self._limits.timeout_seconds) + LOCK_MARGIN_SECONDS
-        if not self._coordinator.acquire_lock(lock_key, ttl_seconds=ttl_seconds):
-            if time.time() - job.accepted_at < ttl_seconds:
-                pause = FOREIGN_BUILD_PAUSE_SECONDS
-                raise Unavailable("coordinator lock", "Another fleet builds this source.", retry_after_seconds=pause)
-            log.warning("The Coordinator's lock outlived its holder; building without it.", action="ignore_lock", lock_key=lock_key)
-        self._flight.note_coordinator_lock(key, lock_key, ttl_seconds=ttl_seconds)
+    @contextmanager
+    def _locked_against_other_fleets(self, job: Job, key: str, lock_key: str) -> Iterator[None]:
+        """Holds the Coordinator's lock where it is to be had. Advisory: never a reason to fail a job."""
+        is_ours = self._flight.take_over(key) == lock_key  # a builder of ours died with it
+        held = is_ours or self._acquire(job, lock_key)
+        try:
+            if held and not is_ours:
+                self._flight.note_coordinator_lock(key, lock_key, ttl_seconds=self._lock_seconds)
+            yield
+        finally:
+            if held:
+                self._release(key, lock_key)
+
+    def _acquire(self, job: Job, lock_key: str) -> bool:
+        """Waits for another operator's build, outside the pool slot; False when that was long enough."""
+        if self._coordinator.acquire_lock(lock_key, ttl_seconds=self._lock_seconds):
+            return True
+        if time.time() - job.accepted_at < self._lock_seconds:
+            pause = FOREIGN_BUILD_PAUSE_SECONDS
+            raise Unavailable("coordinator lock", "Another fleet builds this source.", retry_after_seconds=pause)
+        log.warning("The Coordinator's lock outlived its holder; building without it.", action="ignore_lock", lock_key=lock_key)
+        return False
+
+    @property
+    def _lock_seconds(self) -> int:
+        return int(self._limits.timeout_seconds) + LOCK_MARGIN_SECONDS
 
     def _release(self, key: str, lock_key: str) -> None:
         try:

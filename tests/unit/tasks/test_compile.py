@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 
 import pytest
+from fake_builder import EMPTY_OUTPUT_MODULE, FakeBuilder
 
-from offchainvm.compiler.double import EMPTY_OUTPUT_MODULE, FakeBuilder
 from offchainvm.compiler.limits import BuildLimits
 from offchainvm.compiler.source import source_key
 from offchainvm.errors import BuildCode, BuildError, JobCode, JobError, TooLarge, Unavailable
@@ -149,15 +149,34 @@ def test_another_fleets_build_is_waited_for_outside_the_pool_slot(rooms, work):
     assert rooms["builder"].requests == []
 
 
-def test_a_lock_that_outlived_its_holder_stops_no_job(rooms, work):
+def test_a_lock_that_outlived_its_holder_stops_no_job_and_is_left_to_whoever_holds_it(rooms, work):
     rooms["coordinator"].lock_is_free = False
     assert isinstance(work(accepted_at=time.time() - 361), ToExecute)
+    assert "release" not in [call[0] for call in rooms["coordinator"].calls]
+    assert rooms["flight"].noted == []
 
 
-def test_the_lock_of_a_dead_builder_of_ours_is_taken_over(rooms, work):
+def test_the_lock_of_a_dead_builder_of_ours_is_taken_over_and_released(rooms, work):
     rooms["coordinator"].lock_is_free = False
     rooms["flight"].held_lock = f"compile:{REPO}:{SHA}"
     assert isinstance(work(), ToExecute)
+    assert rooms["coordinator"].calls[-1] == ("release", f"compile:{REPO}:{SHA}")
+    assert rooms["flight"].noted == ["dropped"]
+
+
+def test_a_lock_that_could_not_be_noted_is_given_back(rooms, work, monkeypatch):
+    def away(*_, **__):
+        raise Unavailable("redis", "Redis is away.")
+
+    monkeypatch.setattr(rooms["flight"], "note_coordinator_lock", away)
+    with pytest.raises(Unavailable):
+        work()
+    assert rooms["coordinator"].calls == [("acquire", f"compile:{REPO}:{SHA}", 360), ("release", f"compile:{REPO}:{SHA}")]
+
+
+def test_the_locks_key_has_the_commit_as_in_the_task(rooms, work):
+    work(source=CodeSource(repo=REPO, commit="A" * 40), commit_sha=SHA)
+    assert rooms["coordinator"].calls[0][1] == f"compile:{REPO}:{'A' * 40}"
 
 
 def test_a_failed_build_releases_the_lock(rooms, work):

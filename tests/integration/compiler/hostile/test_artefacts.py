@@ -8,10 +8,10 @@ from dataclasses import replace
 
 import pytest
 from builds import SMALL, Build, Publish, Refused
+from fake_builder import EMPTY_OUTPUT_MODULE
 
 from offchainvm.compiler import sandbox
 from offchainvm.compiler.base import BuildEvent
-from offchainvm.compiler.double import EMPTY_OUTPUT_MODULE
 from offchainvm.engine.module import check_module
 
 
