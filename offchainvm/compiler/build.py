@@ -15,8 +15,8 @@ from offchainvm.compiler import crates, engine, image, reaper, sandbox
 from offchainvm.compiler.base import Builder, BuildEvent, BuildRequest, BuiltModule, OnEvent, ignore_event
 from offchainvm.compiler.crates import CrateCache, Registry
 from offchainvm.compiler.network import Network
-from offchainvm.compiler.phases import BuildRun, Verify
 from offchainvm.compiler.records import FOLDER, Records
+from offchainvm.compiler.run import BuildRun, Verify
 from offchainvm.compiler.source import source_key
 from offchainvm.errors import BuildError, Cancelled
 from offchainvm.logs import get_logger

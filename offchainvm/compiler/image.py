@@ -18,7 +18,6 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
-from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -182,8 +181,7 @@ def _record(client: DockerClient, image: str, attributes: dict[str, Any], state_
 
 def _describe(client: DockerClient, image: str, image_id: str) -> str:
     """The answer of describe.sh: two lines at least."""
-    scripts = resources.files("offchainvm.compiler") / "scripts"
-    script = "".join((scripts / name).read_text() for name in ("toolchain.sh", "describe.sh"))
+    script = sandbox.read_script("toolchain.sh") + sandbox.read_script("describe.sh")
     phase = sandbox.Phase("describe", "describe.sh", memory_mb=512, cpus=1, processes=64, timeout_seconds=_DESCRIBE_SECONDS)
     options = {**sandbox.container_options(phase, log_bytes=2**20), "detach": False}
     labels = reaper.labels("image", uuid.uuid4().hex[:16], lifetime_seconds=2 * _DESCRIBE_SECONDS)

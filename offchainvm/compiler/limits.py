@@ -54,6 +54,8 @@ class BuildLimits:
         """The limits that an operator has set (COMPILE_TIMEOUT_SECONDS, COMPILE_MEMORY_LIMIT_MB, …)."""
         return cls(
             timeout_seconds=settings.compile_timeout_seconds,
+            # Who allows more time allows a link that takes it in silence.
+            idle_seconds=max(cls.idle_seconds, settings.compile_timeout_seconds * 4 // 5),
             memory_mb=settings.compile_memory_limit_mb,
             cpus=settings.compile_cpu_limit,
             disk_mb=settings.build_disk_mb,

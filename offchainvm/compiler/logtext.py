@@ -26,10 +26,15 @@ def clean_line(untrusted_line: bytes) -> str:
     return text if len(text) <= LINE_CHARS else f"{text[: LINE_CHARS - 1]}…"
 
 
+def clean_lines(untrusted_log: bytes) -> Iterator[str]:
+    """The lines of a log, each cleaned; empty lines are dropped."""
+    return _cleaned(re.split(rb"[\r\n]+", untrusted_log))
+
+
 def clean_text(untrusted_log: bytes, *, lines: int = TAIL_LINES) -> str:
     """The last lines of a log, each cleaned; empty lines are dropped."""
-    cleaned = (clean_line(line) for line in re.split(rb"[\r\n]+", untrusted_log)[-lines * 4 :])
-    return "\n".join(deque((line for line in cleaned if line), maxlen=lines))
+    last = re.split(rb"[\r\n]+", untrusted_log)[-lines * 4 :]
+    return "\n".join(deque(_cleaned(last), maxlen=lines))
 
 
 class LineSplitter:

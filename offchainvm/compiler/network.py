@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from offchainvm.compiler import git
+from offchainvm.compiler.folders import FOLDERS
 from offchainvm.compiler.source import Source, clone_url
 
-FOLDER = "/net"
 _MIRROR_IN_SANDBOX = "file:///mirror"
 
 
@@ -50,7 +50,7 @@ class Network:
         return {
             "LC_ALL": "C.UTF-8",
             "GIT_CONFIG_NOSYSTEM": "1",
-            "GIT_CONFIG_GLOBAL": f"{FOLDER}/gitconfig",
+            "GIT_CONFIG_GLOBAL": f"{FOLDERS['net']}/gitconfig",
             "GIT_TERMINAL_PROMPT": "0",
             "GIT_ASKPASS": "true",
             "GIT_LFS_SKIP_SMUDGE": "1",
@@ -58,7 +58,7 @@ class Network:
             "CARGO_HTTP_TIMEOUT": "30",
             "CARGO_TERM_COLOR": "never",
             "CARGO_TERM_PROGRESS_WHEN": "never",
-            **dict.fromkeys(names, f"{FOLDER}/ca.crt"),
+            **dict.fromkeys(names, f"{FOLDERS['net']}/ca.crt"),
             **self._proxy(),
         }
 

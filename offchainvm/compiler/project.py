@@ -13,10 +13,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from offchainvm.compiler.dependencies import check_sources, shown
+from offchainvm.compiler.folders import FOLDERS
 from offchainvm.compiler.limits import BuildLimits
 from offchainvm.errors import BuildCode, BuildError
 
-SOURCE_FOLDER = "/src"
+SOURCE_FOLDER = FOLDERS["src"]
 _SYMLINK, _SUBMODULE = "120000", "160000"
 _TREE_LINE = re.compile(r"(\d{6}) (\w+) [0-9a-f]{40} +(\d+|-)\t(.+)", re.DOTALL)
 _FILE_NAME = re.compile(r"[A-Za-z0-9_-]{1,100}")

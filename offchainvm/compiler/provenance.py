@@ -65,6 +65,8 @@ def circumstances(statement: dict[str, Any]) -> dict[str, Any]:
         "Cargo.lock": inner["lockfile"]["sha256"],
         "cargo's arguments": inner["cargo"],
         "environment": inner["environment"],
+        # Of a release that did not note them nothing is known.
+        **({"the sandbox's scripts": inner["scripts"]} if "scripts" in inner else {}),
     }
 
 
@@ -88,6 +90,7 @@ def statement(
     toolchain: str,
     arguments: tuple[str, ...],
     environment: dict[str, str],
+    scripts: dict[str, str],
     log_sha256: str,
     build_id: str,
     reproducible: str,
@@ -109,6 +112,7 @@ def statement(
                     "package": project.package,
                     "cargo": list(arguments),
                     "environment": environment,
+                    "scripts": scripts,
                     "limits": asdict(request.limits),
                     "lockfile": {
                         "sha256": lockfile_sha256,

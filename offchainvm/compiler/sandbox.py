@@ -16,15 +16,14 @@ import json
 import math
 import tarfile
 import tempfile
-import threading
 import time
-from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
 from importlib import resources
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import docker.errors
 import requests
@@ -32,7 +31,9 @@ from docker.types import LogConfig, Mount, Ulimit
 
 from offchainvm.cancellation import Cancellation
 from offchainvm.compiler import engine, logtext, reaper
-from offchainvm.errors import BuildCode, BuildError, Cancelled
+from offchainvm.compiler.folders import FOLDERS
+from offchainvm.compiler.follower import Follower, OnLine, wait
+from offchainvm.errors import BuildCode, BuildError, Cancelled, Unavailable
 from offchainvm.logs import get_logger
 
 if TYPE_CHECKING:
@@ -41,16 +42,13 @@ if TYPE_CHECKING:
 
 log = get_logger()
 UID = 10001
-# Where a volume of a build is mounted, by its name.
-FOLDERS = {"conf": "/conf", "net": "/net", "src": "/src", "cargo": "/cargo", "out": "/out", "build": "/build"}
 _GRACE_SECONDS = 60
-_FOLLOWED_LINES = 20_000
+_TAIL_LINES, _TAIL_LINES_UNFOLLOWED = 400, 5000
 # gVisor takes some 8 threads of the host for each process in it, and 70 for itself: its own kernel's limit must bite first.
 _THREADS_OF_GVISOR = 16
 _KILLED = 137
 # Bits of Go's os.FileMode that say: not a regular file.
 _NOT_REGULAR = (1 << 31) | (1 << 27) | (1 << 26) | (1 << 25) | (1 << 24) | (1 << 21) | (1 << 19)
-OnLine = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -98,6 +96,8 @@ class PhaseResult:
     log_tail: str
     stopped: str = ""
     """``timeout`` or ``no_output`` when it had to be ended, by whichever of the deadlines."""
+    unfollowed: tuple[str, ...] = ()
+    """The last lines of the log where it was not followed to its end; some of them may have been shown."""
 
 
 class Sandbox:
@@ -164,8 +164,9 @@ class Sandbox:
 
         Raises:
             Cancelled: between two of them, which may take their time to come.
+            Unavailable: this host has no room for them.
         """
-        with tempfile.TemporaryFile(prefix="offchainvm-put-") as archive:
+        with _temporary_file() as archive:
             with tarfile.open(fileobj=archive, mode="w") as tar:
                 for name, content in files:
                     self._stop_if_unwanted("while its files were fetched")
@@ -206,10 +207,9 @@ class Sandbox:
             Unavailable, BuildError (``sandbox_error``): the engine's failures only.
             Cancelled: the build is not wanted any more.
         """
-        script = (resources.files("offchainvm.compiler") / "scripts" / phase.script).read_text()
         deadline = time.monotonic() + phase.timeout_seconds
         with engine.translated():
-            container = self._create(phase, command(phase, script))
+            container = self._create(phase, command(phase, read_script(phase.script)))
             try:
                 result = self._watch(container, phase, on_line, deadline)
             except docker.errors.NotFound:
@@ -225,16 +225,17 @@ class Sandbox:
 
     def _watch(self, container: Container, phase: Phase, on_line: OnLine, deadline: float) -> PhaseResult:
         container.start()
-        with self.cancellation.stopping(lambda: _kill(container)), _Follower(container, on_line) as follower:
-            stopped = _wait(container, deadline, phase.idle_seconds, follower)
+        with self.cancellation.stopping(lambda: _kill(container)), Follower(container, on_line) as follower:
+            stopped = wait(container, deadline, phase.idle_seconds, follower)
             if stopped:
                 _kill(container)
         state = self._client.api.inspect_container(str(container.id))["State"]
         # Following may lose lines when the engine rotates the log: the end is read again.
-        untrusted_tail: bytes = container.logs(tail=400)
+        untrusted_tail: bytes = container.logs(tail=_TAIL_LINES if follower.complete else _TAIL_LINES_UNFOLLOWED)
         if _ran_seconds(state) > phase.timeout_seconds + 1:
             stopped = "timeout"
-        return PhaseResult(int(state["ExitCode"]), bool(state["OOMKilled"]), logtext.clean_text(untrusted_tail), stopped)
+        unfollowed = () if follower.complete else logtext.clean_lines(untrusted_tail)
+        return PhaseResult(int(state["ExitCode"]), bool(state["OOMKilled"]), logtext.clean_text(untrusted_tail), stopped, tuple(unfollowed))
 
     def _stop_if_unwanted(self, where: str) -> None:
         if self.cancellation.cancelled:
@@ -273,6 +274,11 @@ def volume_options(size_mb: int) -> dict[str, str]:
     """Options of a memory-backed volume with a quota; one inode for each 4 KiB, and never fewer than 4,096."""
     inodes = max(4096, size_mb * 256)
     return {"type": "tmpfs", "device": "tmpfs", "o": f"size={size_mb}m,nr_inodes={inodes},uid={UID},gid={UID},mode=0755,nosuid,nodev"}
+
+
+def read_script(name: str) -> str:
+    """A file of the folder ``scripts``."""
+    return (resources.files("offchainvm.compiler") / "scripts" / name).read_text()
 
 
 def command(phase: Phase, script: str) -> list[str]:
@@ -316,67 +322,6 @@ def container_options(phase: Phase, *, log_bytes: int, runtime: str = "", own_ke
     }
 
 
-class _Follower:
-    """Follows a container's log in a thread, so that silence is seen and lines are shown as they come."""
-
-    def __init__(self, container: Container, on_line: OnLine) -> None:
-        self.last_output_at = time.monotonic()
-        self.flooded = False
-        self._on_line = on_line
-        self._stream = container.logs(stream=True, follow=True)
-        self._thread = threading.Thread(target=self._follow, name="build-log", daemon=True)
-
-    def __enter__(self) -> _Follower:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        # The engine ends the stream when the container ends; a stuck one is closed under the thread.
-        self._thread.join(timeout=5)
-        self._stream.close()
-
-    def _follow(self) -> None:
-        lines, splitter, shown = deque[str](), logtext.LineSplitter(), 0
-        try:
-            for untrusted_chunk in self._stream:
-                self.last_output_at = time.monotonic()
-                lines.extend(splitter.feed(untrusted_chunk))
-                shown += len(lines)
-                self._show(lines)
-                if shown > _FOLLOWED_LINES:
-                    self.flooded = True
-                    return
-            lines.extend(splitter.finish())
-            self._show(lines)
-        except (docker.errors.DockerException, requests.exceptions.RequestException, OSError, ValueError, AttributeError):
-            # The stream was closed under us, or the engine went away: the main thread notices that by itself.
-            return
-
-    def _show(self, lines: deque[str]) -> None:
-        while lines:
-            self._on_line(lines.popleft())
-
-
-def _wait(container: Container, deadline: float, idle_seconds: float, follower: _Follower) -> str:
-    """Wait for the end; what the worker has to end it for, else an empty string."""
-    silent = False
-    while True:
-        now = time.monotonic()
-        if now >= deadline:
-            return "timeout"
-        # Twice in a row: who was frozen has yet to read what was printed meanwhile.
-        was_silent, silent = silent, not follower.flooded and now - follower.last_output_at > idle_seconds
-        if silent and was_silent:
-            return "no_output"
-        try:
-            container.wait(timeout=max(0.05, min(1.0, deadline - now)))
-        except (requests.exceptions.ReadTimeout, requests.exceptions.ConnectionError):
-            # The client says "connection error" for a wait that timed out: the next call tells a dead engine from it.
-            container.reload()
-        else:
-            return ""
-
-
 def _ran_seconds(state: Mapping[str, Any]) -> float:
     """How long a container ran by the engine's clock, less than a second wrong: that clock goes on where this process is frozen."""
     started, finished = (datetime.fromisoformat(state[name][:19]) for name in ("StartedAt", "FinishedAt"))
@@ -391,12 +336,25 @@ def _kill(container: Container) -> None:
         log.debug("The engine did not kill it.", action="kill_failed", error=str(error))
 
 
+@contextmanager
+def _temporary_file() -> Iterator[IO[bytes]]:
+    try:
+        with tempfile.TemporaryFile(prefix="offchainvm-put-") as file:
+            yield file
+    except OSError as error:
+        sentence = f"The files of a build cannot be laid down in {tempfile.gettempdir()}: {error.strerror}."
+        raise Unavailable("disk", sentence, remedy="Make room there, or name another folder by TMPDIR.") from error
+
+
 def _only_file(stream: Any, limit_bytes: int) -> bytes:
-    with tarfile.open(fileobj=stream, mode="r|") as tar:
-        entry = tar.next()
-        file = tar.extractfile(entry) if entry is not None and entry.isreg() else None
-        if entry is None or file is None:
-            raise BuildError(BuildCode.SANDBOX_ERROR, "The container engine gave no file.")
-        if entry.size > limit_bytes:
-            raise TooBig(entry.size, limit_bytes)
-        return file.read(limit_bytes + 1)
+    try:
+        with tarfile.open(fileobj=stream, mode="r|") as tar:
+            entry = tar.next()
+            file = tar.extractfile(entry) if entry is not None and entry.isreg() else None
+            if entry is None or file is None:
+                raise tarfile.ReadError("no file in it")
+            if entry.size > limit_bytes:
+                raise TooBig(entry.size, limit_bytes)
+            return file.read(limit_bytes + 1)
+    except tarfile.TarError as error:
+        raise BuildError(BuildCode.SANDBOX_ERROR, f"The container engine gave no file: {error}.") from error

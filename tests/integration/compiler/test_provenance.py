@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from builds import SMALL, Build, Publish
 
-from offchainvm.compiler import image, provenance
+from offchainvm.compiler import image, provenance, sandbox
 from offchainvm.compiler.phases import COMPILE_ENVIRONMENT
 from offchainvm.models import CodeSource
 from offchainvm.settings import load_only
@@ -46,6 +46,7 @@ def test_a_provenance_names_source_builder_and_product_and_keeps_the_lock_file_t
     assert inner["package"] == "guest"
     assert inner["cargo"][:5] == ["cargo", "build", "--offline", "--locked", "--release"]
     assert (inner["environment"], inner["limits"]) == (COMPILE_ENVIRONMENT, asdict(SMALL))
+    assert inner["scripts"] == {name: sha256(sandbox.read_script(name).encode()) for name in ("toolchain.sh", "compile.sh")}
     assert inner["lockfile"]["made_by_build"] is True
     assert 'name = "guest"' in inner["lockfile"]["content"]
     assert sha256(inner["lockfile"]["content"].encode()) == inner["lockfile"]["sha256"]

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import errno
+import io
+import tempfile
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
+from fake_builder import EMPTY_OUTPUT_MODULE, FakeBuilder
+from urllib3.exceptions import ProtocolError
 
-from offchainvm.compiler import engine, image
+from offchainvm.compiler import engine, image, sandbox
 from offchainvm.compiler.artifact import check_artifact
 from offchainvm.compiler.base import BuildEvent, BuildRequest
 from offchainvm.compiler.build import SandboxBuilder
-from offchainvm.compiler.double import EMPTY_OUTPUT_MODULE, FakeBuilder
 from offchainvm.compiler.limits import BuildLimits
-from offchainvm.compiler.phases import COMPILE_ENVIRONMENT
+from offchainvm.compiler.network import Network
+from offchainvm.compiler.phases import COMPILE_ENVIRONMENT, Phases
 from offchainvm.compiler.sandbox import Phase, container_options, volume_options
 from offchainvm.compiler.source import parse_source
 from offchainvm.errors import BuildError, Unavailable
@@ -79,10 +84,56 @@ def test_the_compile_phase_is_told_nothing_of_the_host() -> None:
     assert not [name for name in COMPILE_ENVIRONMENT if "proxy" in name.lower() or name.startswith(("GIT", "SSL"))]
 
 
+@pytest.mark.parametrize("mirror_url", ["", "https://user:password@mirror.example/git", "file:///srv/mirror"])
+def test_only_what_fetches_gets_a_network_and_the_way_to_sources(mirror_url: str) -> None:
+    phases = Phases(REQUEST, Network(mirror_url, name="filtered"))
+    fetching = {"source": phases.source(), "lock": phases.lock("/src"), "fetch": phases.fetch("/src", with_git=True)}
+    others = [phases.inspect("/src"), phases.fetch("/src", with_git=False), *(phases.compile(name, ()) for name in ("compile", "verify"))]
+
+    assert {name for name, phase in fetching.items() if not phase.network} == ({"source"} if mirror_url.startswith("file:") else set())
+    for phase in fetching.values():
+        assert "net" in phase.readable
+        assert "GIT_CONFIG_GLOBAL" in phase.environment
+    for phase in others:
+        assert not phase.network
+        assert not phase.mirror_folder
+        assert "net" not in phase.readable
+        assert not any(name.startswith("GIT") or "mirror" in value for name, value in phase.environment.items())
+
+
 def test_limits_come_from_the_settings() -> None:
     settings = Settings(compile_timeout_seconds=7, compile_memory_limit_mb=600, compile_cpu_limit=0.5, build_disk_mb=100)
 
     assert BuildLimits.from_settings(settings) == BuildLimits(timeout_seconds=7, memory_mb=600, cpus=0.5, disk_mb=100)
+
+
+@pytest.mark.parametrize(("timeout_seconds", "idle_seconds"), [(30, 240), (300, 240), (3600, 2880)])
+def test_who_allows_more_time_allows_a_longer_silence(timeout_seconds: int, idle_seconds: int) -> None:
+    assert BuildLimits.from_settings(Settings(compile_timeout_seconds=timeout_seconds)).idle_seconds == idle_seconds
+
+
+@pytest.mark.parametrize("answer", [b"", b"no archive at all", b"\0" * 10240])
+def test_an_engine_that_gives_no_file_is_the_sandbox_failing(answer: bytes) -> None:
+    with pytest.raises(BuildError, match="sandbox_error"):
+        sandbox._only_file(io.BytesIO(answer), 100)
+
+
+def test_a_connection_that_breaks_in_a_file_is_an_engine_that_is_away() -> None:
+    with pytest.raises(Unavailable), engine.translated():
+        raise ProtocolError("broken")
+
+
+def test_a_host_without_room_for_a_builds_files_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(**_: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", full)
+    place = sandbox.Sandbox(
+        cast("Any", None), build_id="x", image="x", owner="x", runtime="", timeout_seconds=1, volumes_mb={}, log_bytes=1
+    )
+
+    with pytest.raises(Unavailable, match="No space left on device"):
+        place.put_files("/src", [("x", b"")])
 
 
 def test_an_engine_that_is_away_is_unavailable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,7 @@ from typing import Any, cast
 import pytest
 
 from offchainvm.compiler.base import BuildRequest, ignore_event
-from offchainvm.compiler.phases import BuildRun, Verify
+from offchainvm.compiler.run import BuildRun, Verify
 from offchainvm.compiler.source import parse_source
 from offchainvm.errors import BuildCode, BuildError
 from offchainvm.models import CodeSource
@@ -21,7 +21,7 @@ def compare(monkeypatch: pytest.MonkeyPatch, verify: Verify, code: BuildCode) ->
         raise BuildError(code, "It ended.", log_tail="last words")
 
     monkeypatch.setattr(BuildRun, "_compile", fail)
-    run = BuildRun(cast("Any", None), REQUEST, "id", cast("Any", None), "", None, verify, ignore_event)
+    run = BuildRun(cast("Any", None), REQUEST, "id", cast("Any", None), cast("Any", None), None, verify, ignore_event)
     return run._compare("0" * 64, (), "/build/x.wasm")
 
 

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from requests.exceptions import ReadTimeout
+from urllib3.exceptions import ProtocolError
 
-from offchainvm.compiler import sandbox
+from offchainvm.compiler import follower
 
 IDLE_SECONDS = 5.0
 LATER = 1000.0
 
 
-def wait(follower: SimpleNamespace, meanwhile: Callable[[], None], *, until: float) -> str:
+def wait(followed: SimpleNamespace, meanwhile: Callable[[], None], *, until: float) -> str:
     """Wait for a container that never ends; ``meanwhile`` happens while the worker waits for it."""
 
     def not_yet(**_: Any) -> None:
@@ -24,33 +25,89 @@ def wait(follower: SimpleNamespace, meanwhile: Callable[[], None], *, until: flo
         raise ReadTimeout
 
     container: Any = SimpleNamespace(wait=not_yet, reload=lambda: None)
-    untyped: Any = follower
-    return sandbox._wait(container, until, IDLE_SECONDS, untyped)
+    untyped: Any = followed
+    return follower.wait(container, until, IDLE_SECONDS, untyped)
 
 
 @pytest.fixture
-def follower() -> SimpleNamespace:
-    return SimpleNamespace(last_output_at=time.monotonic() - LATER, flooded=False)
+def followed() -> SimpleNamespace:
+    return SimpleNamespace(last_output_at=time.monotonic() - LATER, ended=False)
 
 
-def test_a_build_is_silent_when_it_still_is_after_another_look(follower: SimpleNamespace) -> None:
-    assert wait(follower, lambda: None, until=time.monotonic() + LATER) == "no_output"
+def test_a_build_is_silent_when_it_still_is_after_another_look(followed: SimpleNamespace) -> None:
+    assert wait(followed, lambda: None, until=time.monotonic() + LATER) == "no_output"
 
 
 def test_a_worker_that_was_frozen_first_reads_what_was_printed_meanwhile(
-    follower: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+    followed: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = time.monotonic()
     monkeypatch.setattr(time, "monotonic", lambda: now)
 
     def read() -> None:
         nonlocal now
-        follower.last_output_at, now = now, now + 1
+        followed.last_output_at, now = now, now + 1
 
-    assert wait(follower, read, until=now + 10) == "timeout"
+    assert wait(followed, read, until=now + 10) == "timeout"
 
 
-def test_a_log_that_nobody_reads_any_more_is_no_silence(follower: SimpleNamespace) -> None:
-    follower.flooded = True
+def test_a_log_that_nobody_reads_any_more_is_no_silence(followed: SimpleNamespace) -> None:
+    followed.ended = True
 
-    assert wait(follower, lambda: None, until=time.monotonic() + 0.01) == "timeout"
+    assert wait(followed, lambda: None, until=time.monotonic() + 0.01) == "timeout"
+
+
+class Stream:
+    """The log of a container, which may break."""
+
+    def __init__(self, *chunks: bytes, error: Exception | None = None) -> None:
+        self._chunks, self._error = chunks, error
+
+    def __iter__(self) -> Iterator[bytes]:
+        yield from self._chunks
+        if self._error:
+            raise self._error
+
+    def close(self) -> None:
+        pass
+
+
+def follow(stream: Stream, on_line: Callable[[str], None]) -> follower.Follower:
+    container: Any = SimpleNamespace(logs=lambda **_: stream)
+    with follower.Follower(container, on_line) as ended:
+        pass
+    return ended
+
+
+def test_a_log_is_shown_to_its_end() -> None:
+    lines = list[str]()
+
+    ended = follow(Stream(b"one\ntw", b"o"), lines.append)
+
+    assert lines == ["one", "two"]
+    assert (ended.ended, ended.complete) == (True, True)
+
+
+def test_a_flood_is_followed_no_further() -> None:
+    lines = list[str]()
+
+    ended = follow(Stream(*[b"y\n" * 1000] * 30), lines.append)
+
+    assert follower.FOLLOWED_LINES < len(lines) < follower.FOLLOWED_LINES + 2000
+    assert (ended.ended, ended.complete) == (True, False)
+
+
+@pytest.mark.parametrize("error", [ConnectionError("broken"), AttributeError("closed"), ProtocolError("cut")])
+def test_a_stream_that_breaks_is_no_silence(error: Exception) -> None:
+    ended = follow(Stream(b"one\n", error=error), lambda line: None)
+
+    assert (ended.ended, ended.complete) == (True, False)
+
+
+def test_a_listener_that_fails_is_no_silence() -> None:
+    def fail(line: str) -> None:
+        raise ZeroDivisionError
+
+    ended = follow(Stream(b"one\n"), fail)
+
+    assert (ended.ended, ended.complete) == (True, False)

@@ -1,0 +1,76 @@
+"""What the phases of a build left for the worker, read from outside: strangers' bytes, each bounded."""
+
+from __future__ import annotations
+
+import posixpath
+
+from offchainvm.compiler import artifact
+from offchainvm.compiler.folders import FOLDERS
+from offchainvm.compiler.limits import BuildLimits
+from offchainvm.compiler.sandbox import NotRegular, Sandbox, TooBig
+from offchainvm.errors import BuildCode, BuildError
+
+_LIST_BYTES = 32 * 2**20
+_MANIFESTS_BYTES = 4 * 2**20
+_LOCKFILE_BYTES = 2 * 2**20
+_SMALL_BYTES = 64 * 1024
+
+
+class Results:
+    """The results of one build."""
+
+    def __init__(self, place: Sandbox) -> None:
+        self._place = place
+
+    def text(self, name: str) -> str:
+        """A short answer of a phase."""
+        return self._read(name, limit_bytes=_SMALL_BYTES).decode("utf-8", "replace")
+
+    def tree(self) -> bytes:
+        """The output of ``git ls-tree``."""
+        return self._read("tree", limit_bytes=_LIST_BYTES)
+
+    def metadata(self) -> bytes:
+        """The output of ``cargo metadata``."""
+        return self._read("metadata.json", limit_bytes=_LIST_BYTES)
+
+    def manifests(self) -> list[str]:
+        """The text of every Cargo.toml in the tree."""
+        return self._read("manifests", limit_bytes=_MANIFESTS_BYTES).decode("utf-8", "replace").split("\0")
+
+    def lockfile(self, root: str) -> str:
+        """The text of the Cargo.lock in the folder ``root`` of the sandbox.
+
+        Raises:
+            BuildError: ``manifest_invalid``.
+        """
+        try:
+            untrusted_lockfile = self._place.read_file(f"{root}/Cargo.lock", limit_bytes=_LOCKFILE_BYTES)
+        except (NotRegular, TooBig):
+            raise BuildError(BuildCode.MANIFEST_INVALID, "Cargo.lock is no regular file, or over 2 MiB.") from None
+        return (untrusted_lockfile or b"").decode("utf-8", "replace")
+
+    def module(self, path: str, limits: BuildLimits, log_tail: str) -> bytes:
+        """The module that a build was to leave at ``path``, checked by the engine.
+
+        Raises:
+            BuildError: ``no_artifact``, ``artifact_invalid``, ``artifact_too_large``.
+        """
+        try:
+            untrusted_wasm = self._place.read_file(path, limit_bytes=limits.module_bytes)
+        except NotRegular:
+            raise BuildError(BuildCode.ARTIFACT_INVALID, "The module that the build left is no regular file.", log_tail=log_tail) from None
+        except TooBig as error:
+            raise artifact.too_large(error.args[0], error.args[1]) from None
+        if untrusted_wasm is None:
+            raise BuildError(BuildCode.NO_ARTIFACT, f"The build ended well but left no {posixpath.basename(path)}.", log_tail=log_tail)
+        artifact.check_artifact(untrusted_wasm, limit_bytes=limits.module_bytes)
+        return untrusted_wasm
+
+    def _read(self, name: str, *, limit_bytes: int) -> bytes:
+        try:
+            return self._place.read_file(f"{FOLDERS['out']}/{name}", limit_bytes=limit_bytes) or b""
+        except (NotRegular, TooBig):
+            raise BuildError(
+                BuildCode.REPO_TOO_LARGE, "The list of the repository's files or packages, or of its manifests, is too long."
+            ) from None
