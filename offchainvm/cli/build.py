@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from pathlib import Path
 
@@ -58,14 +59,12 @@ def build(
     """Build one commit of a repository here in the sandbox, with live phases and log."""
     given = {"compile_timeout_seconds": timeout_seconds} if timeout_seconds else {}
     settings = load_only(SETTINGS).model_copy(update=given)
+    _check_writable(output)
     try:
         key, built = run_build(settings, CodeSource(repo=repo, commit=commit, build_target=target), Screen(quiet=quiet, silent=as_json))
     except BuildError as error:
         _fail(error, with_log=quiet, as_json=as_json)
-    file = output or Path(built.provenance["subject"][0]["name"])
-    file.write_bytes(built.wasm)
-    provenance = file.with_name(f"{file.name}.provenance.json")
-    provenance.write_text(json.dumps(built.provenance, indent=1) + "\n")
+    file, provenance = _write(built, output)
     result = {
         "file": str(file),
         "provenance": str(provenance),
@@ -78,6 +77,35 @@ def build(
         return
     typer.echo(f"\n{file}: {built.size} bytes in {duration(built.seconds)}\n  sha256      {built.sha256}")
     typer.echo(f"  source key  {key}\n  provenance  {provenance}")
+
+
+def _beside(file: Path) -> Path:
+    return file.with_name(f"{file.name}.provenance.json")
+
+
+def _write(built: BuiltModule, output: Path | None) -> tuple[Path, Path]:
+    """The module, by its own name where no other is wanted, and its provenance beside it."""
+    file = output or Path(built.provenance["subject"][0]["name"])
+    provenance = _beside(file)
+    try:
+        file.write_bytes(built.wasm)
+        provenance.write_text(json.dumps(built.provenance, indent=1) + "\n")
+    except OSError as error:
+        raise _unwritable(error.filename or file, error.strerror) from None
+    return file, provenance
+
+
+def _check_writable(output: Path | None) -> None:
+    """Before the build, which takes its time; the module's own name is known after it only."""
+    folder = output.parent if output else Path()
+    files = [file for file in (output, _beside(output)) if file.exists()] if output else []
+    for path in (folder, *files):
+        if not os.access(path, os.W_OK):
+            raise _unwritable(path, "" if path.exists() else "it does not exist")
+
+
+def _unwritable(path: object, reason: str | None) -> typer.BadParameter:
+    return typer.BadParameter(f"{path} cannot be written{f' ({reason})' if reason else ''}.", param_hint="--output")
 
 
 def run_build(settings: Settings, code_source: CodeSource, on_event: Screen, *, lockfile: str = "") -> tuple[str, BuiltModule]:
