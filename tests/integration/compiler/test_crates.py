@@ -50,14 +50,17 @@ def test_many_crates_come_in_their_order_and_the_registry_is_asked_once_where_th
     assert server.requests.count("/index/config.json") == 1
 
 
-@pytest.mark.parametrize("hangs", ["/index/", "/crates/"])
+@pytest.mark.parametrize("hangs", [pytest.param("/index/", id="index"), pytest.param("/crates/", id="crates")])
 def test_a_registry_that_hangs_is_waited_for_until_the_deadline(
     registry: Registry, server: Mirror, wanted: list[Crate], hangs: str
 ) -> None:
     server.faults = {hangs: "hang"}
 
-    with pytest.raises(BuildError, match=r"timeout: .* fetching crates"):
+    with pytest.raises(BuildError) as caught:
         list(registry.fetch(wanted, allowance(1)))
+
+    assert caught.value.code == "timeout"
+    assert "fetching crates" in caught.value.sentence
     assert server.requests.count("/index/config.json") == 1
 
 

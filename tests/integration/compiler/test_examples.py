@@ -45,6 +45,7 @@ def test_word_count_gives_the_prebuilt_bytes(build: Build, mirror: Path) -> None
     assert list(dict.fromkeys(event.phase for event in events)) == ["source", "fetch", "compile", "check", "record"]
 
 
+@pytest.mark.usefixtures("real_registry")
 def test_json_stats_builds_with_a_crate_of_the_registry(build: Build, mirror: Path) -> None:
     commit_sha = publish_folder(EXAMPLES / "json-stats", mirror, owner="examples", name="json-stats")
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from builds import LIBRARY
 
 from offchainvm.compiler import image
 from offchainvm.compiler.base import BuildEvent, BuiltModule
@@ -32,6 +33,10 @@ RUN real=$(rustup which rustc 2> /dev/null || command -v rustc) && mkdir -p /old
     && mv "$real" "$real-new" && printf '%s\n' '#!/bin/sh' '[ "$*" != "--print sysroot" ] || { echo /old; exit; }' \
        'for word do shift; [ "$word" != wasm32-wasi ] || word=wasm32-wasip1; set -- "$@" "$word"; done; exec "$0-new" "$@"' \
        > "$real" && chmod 755 "$real"
+"""
+
+CALLS_C = """extern "C" { fn answer(n: i32) -> i32; }
+#[no_mangle] pub extern "C" fn execute(_p: i32, n: i32) -> i32 { unsafe { answer(n) } }
 """
 
 
@@ -133,8 +138,8 @@ def test_an_image_without_the_target_is_the_operators_trouble(build: Build, publ
         build(publish())
 
 
-def test_c_inside_a_crate_is_compiled_by_hand_and_by_the_cc_crate(build: Build, publish: Publish) -> None:
-    """By hand for a target without a C library; the crate, from the registry, for WASI with one."""
+def test_c_inside_a_crate_is_compiled_by_hand(build: Build, publish: Publish) -> None:
+    """For a target without a C library."""
     by_hand = """
 fn main() {
     let names = ["OUT_DIR", "CC_wasm32_unknown_unknown", "AR_wasm32_unknown_unknown"];
@@ -149,16 +154,19 @@ fn main() {
     files = {
         "build.rs": by_hand,
         "src/answer.c": "#include <stdint.h>\nint32_t answer(int32_t n) { return n * 7 + 42; }\n",
-        "src/lib.rs": """extern "C" { fn answer(n: i32) -> i32; }
-#[no_mangle] pub extern "C" fn execute(_p: i32, n: i32) -> i32 { unsafe { answer(n) } }
-""",
+        "src/lib.rs": CALLS_C,
     }
     assert check_module(build(publish(files)).wasm).entry == "execute"
 
-    files["build.rs"] = 'fn main() { cc::Build::new().file("src/answer.c").compile("answer"); }\n'
-    files["src/answer.c"] = '#include <stdio.h>\nint answer(int n) { char text[32]; return snprintf(text, sizeof text, "%d", n); }\n'
-    files["Cargo.toml"] = (
-        '[package]\nname = "guest"\nversion = "0.1.0"\nedition = "2021"\n[lib]\ncrate-type = ["cdylib"]\n[build-dependencies]\ncc = "1"\n'
-    )
-    commit_sha = publish(files, without=("Cargo.lock",), name="with-cc")
-    assert check_module(build(commit_sha, repo="someone/with-cc", target="wasm32-wasip1").wasm).entry == "execute"
+
+@pytest.mark.usefixtures("real_registry")
+def test_c_inside_a_crate_is_compiled_by_the_cc_crate(build: Build, publish: Publish) -> None:
+    """For WASI with a C library."""
+    files = {
+        "build.rs": 'fn main() { cc::Build::new().file("src/answer.c").compile("answer"); }\n',
+        "src/answer.c": '#include <stdio.h>\nint answer(int n) { char text[32]; return snprintf(text, sizeof text, "%d", n); }\n',
+        "src/lib.rs": CALLS_C,
+        "Cargo.toml": f'{LIBRARY}[build-dependencies]\ncc = "1"\n',
+    }
+    commit_sha = publish(files, without=("Cargo.lock",))
+    assert check_module(build(commit_sha, target="wasm32-wasip1").wasm).entry == "execute"
