@@ -11,10 +11,10 @@ for file in *.crate; do
     # Without the owner's and group's names; what a crate calls its own top folder does not matter.
     tar -xzf "$file" -C "$folder" --strip-components=1 --no-same-owner || exit 41
     # Cargo compares it with Cargo.lock, so it is taken from the file that was unpacked.
-    sum=$(sha256sum "$file")
+    sum=$(sha256sum -- "$file")
     rm -rf "$folder/.cargo-checksum.json"
     printf '{"files":{},"package":"%s"}' "${sum%% *}" > "$folder/.cargo-checksum.json"
-    rm -f "$file"
+    rm -f -- "$file"
 done
 cd /
 . /conf/toolchain.sh
