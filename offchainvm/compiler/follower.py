@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import requests
@@ -42,6 +43,9 @@ class Follower:
         # The engine ends the stream when the container ends; a stuck one is closed under the thread.
         self._thread.join(timeout=5)
         self._stream.close()
+        # docker-py closes the socket alone: a response that was half read would complain of it when it is collected.
+        with suppress(ValueError):
+            self._stream._response.close()
 
     def _work(self) -> None:
         try:
