@@ -45,7 +45,7 @@ class Follower:
         self._stream.close()
         # docker-py closes the socket alone: a response that was half read would complain of it when it is collected.
         with suppress(ValueError):
-            self._stream._response.close()
+            self._stream._response.close()  # type: ignore[attr-defined]  # its stubs do not know it
 
     def _work(self) -> None:
         try:
