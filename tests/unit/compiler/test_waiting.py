@@ -62,6 +62,8 @@ class Stream:
 
     def __init__(self, *chunks: bytes, error: Exception | None = None) -> None:
         self._chunks, self._error = chunks, error
+        self.left = ["stream", "response"]
+        self._response = SimpleNamespace(close=lambda: self.left.remove("response"))
 
     def __iter__(self) -> Iterator[bytes]:
         yield from self._chunks
@@ -69,13 +71,14 @@ class Stream:
             raise self._error
 
     def close(self) -> None:
-        pass
+        self.left.remove("stream")
 
 
 def follow(stream: Stream, on_line: Callable[[str], None]) -> follower.Follower:
     container: Any = SimpleNamespace(logs=lambda **_: stream)
     with follower.Follower(container, on_line) as ended:
         pass
+    assert not stream.left, "closed, however far it was read"
     return ended
 
 
