@@ -1,4 +1,4 @@
-"""Where dependencies may come from: crates.io, and repositories on GitHub (or the mirrors that stand for them).
+"""Where dependencies may come from: the Rust package registry, and repositories on GitHub (or the mirrors that stand for them).
 
 Manifests are read here because cargo tells of the workspace's members alone, but asks any registry that any manifest on its way names.
 """
@@ -70,7 +70,7 @@ def _tables(manifest: dict[str, Any]) -> Iterator[dict[str, Any]]:
 def _elsewhere(untrusted_source: str) -> BuildError:
     return BuildError(
         BuildCode.UNSUPPORTED_SOURCE,
-        f"A dependency comes from {shown(untrusted_source)}; only crates.io and GitHub repositories are allowed.",
+        f"A dependency comes from {shown(untrusted_source)}; only the Rust package registry and GitHub repositories are allowed.",
     )
 
 
