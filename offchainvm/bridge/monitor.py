@@ -209,7 +209,8 @@ class Monitor:
 
 
 def _is_recent(cursor: Cursor) -> bool:
-    return time.time() - cursor.block_at <= _RECENT_SECONDS
+    age_seconds = cursor.age_seconds
+    return age_seconds is not None and age_seconds <= _RECENT_SECONDS
 
 
 def _name(malformed: MalformedEvent, position: int) -> str:

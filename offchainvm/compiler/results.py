@@ -51,7 +51,7 @@ class Results:
         return (untrusted_lockfile or b"").decode("utf-8", "replace")
 
     def module(self, path: str, limits: BuildLimits, log_tail: str) -> bytes:
-        """The module that a build was to leave at ``path``, checked by the engine.
+        """The module that a build was to leave at ``path``, its structure checked; whether its code is valid is found where it is compiled.
 
         Raises:
             BuildError: ``no_artifact``, ``artifact_invalid``, ``artifact_too_large``.

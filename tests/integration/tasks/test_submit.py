@@ -11,7 +11,7 @@ from offchainvm.errors import Unavailable
 from offchainvm.jobs.outbox import Outbox
 from offchainvm.jobs.record import Stage, Verdict
 from offchainvm.jobs.resolves import JournalAwaited
-from offchainvm.jobs.rows import RowOutcome, parse_journal_body
+from offchainvm.jobs.rows import RowOutcome, Transaction, parse_journal_body
 from offchainvm.models import ExecutionResponse
 from offchainvm.near import keyring, payload
 from offchainvm.near.nonces import Nonces
@@ -120,13 +120,19 @@ def test_an_rpc_that_is_away_leaves_the_sending_to_the_settler(house) -> None:
     assert len(house.resolves.in_flight()) == 1
 
 
-def test_what_redis_forgot_is_restored_from_the_journal_before_anything_new_is_signed(house) -> None:
+def _signed_and_forgotten(house) -> Transaction:
+    """A transaction in the journal of a process that is gone, of which Redis knows nothing."""
     house.waiting(1)
-    first = house.submitter()
-    first.submit()
-    [before] = house.resolves.in_flight()
-    first._signed._journal.close()
+    gone = house.submitter()
+    gone.submit()
+    [transaction] = house.resolves.in_flight()
+    gone._signed._journal.close()
     house.redis.flushall()
+    return transaction
+
+
+def test_what_redis_forgot_is_restored_from_the_journal_before_anything_new_is_signed(house) -> None:
+    before = _signed_and_forgotten(house)
     house.waiting(1)  # the same request again, as a replayed task would bring it
     assert house.submitter().submit() == 0
     [after] = house.resolves.in_flight()
@@ -270,12 +276,7 @@ def test_a_host_that_does_not_come_back_is_given_up(house, seconds_ago: float, s
 
 
 def test_a_host_replays_its_journal_while_the_chain_is_away(house) -> None:
-    house.waiting(1)
-    first = house.submitter()
-    first.submit()
-    [before] = house.resolves.in_flight()
-    first._signed._journal.close()
-    house.redis.flushall()
+    before = _signed_and_forgotten(house)
     chain: list[Nonces] = []
 
     def nonces() -> Nonces:
