@@ -30,7 +30,8 @@ if TYPE_CHECKING:
 log = get_logger()
 LABEL_OWNER, LABEL_BUILD, LABEL_DEADLINE = "offchainvm.owner", "offchainvm.build", "offchainvm.deadline"
 LABEL_PROCESS = "offchainvm.process"
-REAP_SECONDS = 60.0
+REAP_SECONDS = 15.0
+"""Short: what the engine was making for a worker as that died comes to be just after the next one's look at its start."""
 _REMOVE_TRIES = 4
 _PROC = Path("/proc")
 
