@@ -30,7 +30,7 @@ _DEBIAN_SUITE = re.compile(r"\b(?:bullseye|bookworm|trixie|forky|sid|testing|sta
 # Not debootstrap, which takes nearly twice as long: it unpacks by shell scripts, this one by apt and dpkg.
 _TOOLS = ("mmdebstrap", "debian-archive-keyring")
 _FIXED_TIME = 1
-_WORK_FOLDER = Path("/var/tmp")  # noqa: S108 - /tmp is often small or mounted nodev, which mmdebstrap refuses
+_WORK_FOLDER = Path("/var/tmp")  # noqa: S108 - /tmp is often small
 _EMPTY_FOLDERS = {"dev", "proc", "sys", "run", "tmp", "var/tmp", "var/log", "var/cache", "var/lib/apt/lists"}
 _LEFT_OUT = {"usr/share/doc", "usr/share/man", "usr/share/locale", "usr/share/info"}
 _LEFT_OUT |= {"etc/machine-id", "etc/hostname", "etc/resolv.conf", "var/lib/dbus/machine-id"}
@@ -148,9 +148,9 @@ def _mmdebstrap(root: Path, mirror: str, packages: Sequence[str], say: Say) -> N
         command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
     ) as process:
         try:
-            last = _show_progress(process, say)
+            reason = _show_progress(process, say)
             if process.wait() != 0:
-                raise _missing(f"mmdebstrap failed: {last}.", "Check that the Debian mirror can be reached.")
+                raise _missing(f"mmdebstrap failed: {reason}.", "Check that the Debian mirror can be reached.")
         finally:
             process.kill()
             process.wait()
@@ -159,13 +159,16 @@ def _mmdebstrap(root: Path, mirror: str, packages: Sequence[str], say: Say) -> N
 
 
 def _show_progress(process: subprocess.Popen[str], say: Say) -> str:
-    line, shown_at, count = "", time.monotonic(), 0
+    """What it said first of what went wrong, which is the cause: what follows only says that it failed; else its last line."""
+    error, line, shown_at = "", "", time.monotonic()
     for raw in process.stdout or ():
-        line, count = raw.strip().removeprefix("I: "), count + 1
+        line = raw.strip().removeprefix("I: ")
+        if line.startswith("E: "):
+            error = error or line.removeprefix("E: ")
         if time.monotonic() - shown_at >= 3:
             say(f"  {line}")
             shown_at = time.monotonic()
-    return line.removeprefix("E: ")
+    return error or line
 
 
 def _missing(sentence: str, remedy: str) -> Unavailable:

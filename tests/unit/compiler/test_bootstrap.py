@@ -60,7 +60,7 @@ def test_without_root_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_bootstrap_that_fails_is_told_in_its_own_words_and_leaves_no_pipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     program = tmp_path / "mmdebstrap"
-    program.write_text("#!/bin/sh\necho I: Retrieving\necho E: no space left on the mirror\nexit 1\n")
+    program.write_text("#!/bin/sh\necho I: Retrieving\necho E: no space left on the mirror\necho E: mmdebstrap failed to run\nexit 1\n")
     program.chmod(0o755)
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
