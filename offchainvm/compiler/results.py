@@ -3,17 +3,51 @@
 from __future__ import annotations
 
 import posixpath
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 from offchainvm.compiler import artifact
+from offchainvm.compiler.archive import NotRegular, TooBig
 from offchainvm.compiler.folders import FOLDERS
 from offchainvm.compiler.limits import BuildLimits
-from offchainvm.compiler.sandbox import NotRegular, Sandbox, TooBig
+from offchainvm.compiler.sandbox import Sandbox
 from offchainvm.errors import BuildCode, BuildError
 
-_LIST_BYTES = 32 * 2**20
+_ANSWERS_BYTES = 32 * 2**20
 _MANIFESTS_BYTES = 4 * 2**20
 _LOCKFILE_BYTES = 2 * 2**20
-_SMALL_BYTES = 64 * 1024
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What the phases answered, by the names of the files: bytes that strangers' repositories decide on."""
+
+    untrusted_files: Mapping[str, bytes]
+
+    def text(self, name: str) -> str:
+        """A short answer of a phase; empty where there is none."""
+        return self.untrusted_files.get(name, b"").decode("utf-8", "replace")
+
+    @property
+    def tree(self) -> bytes:
+        """The output of ``git ls-tree``."""
+        return self.untrusted_files.get("tree", b"")
+
+    @property
+    def metadata(self) -> bytes:
+        """The output of ``cargo metadata``."""
+        return self.untrusted_files.get("metadata.json", b"")
+
+    @property
+    def manifests(self) -> list[str]:
+        """The text of every Cargo.toml in the tree.
+
+        Raises:
+            BuildError: ``repo_too_large``.
+        """
+        if len(self.untrusted_files.get("manifests", b"")) > _MANIFESTS_BYTES:
+            raise _too_long()
+        return self.text("manifests").split("\0")
 
 
 class Results:
@@ -22,21 +56,16 @@ class Results:
     def __init__(self, place: Sandbox) -> None:
         self._place = place
 
-    def text(self, name: str) -> str:
-        """A short answer of a phase."""
-        return self._read(name, limit_bytes=_SMALL_BYTES).decode("utf-8", "replace")
+    def answers(self) -> Answers:
+        """What the phases have answered until now.
 
-    def tree(self) -> bytes:
-        """The output of ``git ls-tree``."""
-        return self._read("tree", limit_bytes=_LIST_BYTES)
-
-    def metadata(self) -> bytes:
-        """The output of ``cargo metadata``."""
-        return self._read("metadata.json", limit_bytes=_LIST_BYTES)
-
-    def manifests(self) -> list[str]:
-        """The text of every Cargo.toml in the tree."""
-        return self._read("manifests", limit_bytes=_MANIFESTS_BYTES).decode("utf-8", "replace").split("\0")
+        Raises:
+            BuildError: ``repo_too_large``.
+        """
+        try:
+            return Answers(self._place.read_folder(FOLDERS["out"], limit_bytes=_ANSWERS_BYTES))
+        except (NotRegular, TooBig):
+            raise _too_long() from None
 
     def lockfile(self, root: str) -> str:
         """The text of the Cargo.lock in the folder ``root`` of the sandbox.
@@ -67,10 +96,6 @@ class Results:
         artifact.check_artifact(untrusted_wasm, limit_bytes=limits.module_bytes)
         return untrusted_wasm
 
-    def _read(self, name: str, *, limit_bytes: int) -> bytes:
-        try:
-            return self._place.read_file(f"{FOLDERS['out']}/{name}", limit_bytes=limit_bytes) or b""
-        except (NotRegular, TooBig):
-            raise BuildError(
-                BuildCode.REPO_TOO_LARGE, "The list of the repository's files or packages, or of its manifests, is too long."
-            ) from None
+
+def _too_long() -> BuildError:
+    return BuildError(BuildCode.REPO_TOO_LARGE, "The list of the repository's files or packages, or of its manifests, is too long.")

@@ -17,7 +17,7 @@ from offchainvm.compiler.lockfile import read_lockfile
 from offchainvm.compiler.network import Network
 from offchainvm.compiler.phases import CARGO_HOME, COMPILE_ENVIRONMENT, Phases
 from offchainvm.compiler.records import BuildLog
-from offchainvm.compiler.results import Results
+from offchainvm.compiler.results import Answers, Results
 from offchainvm.compiler.source import ALIASES
 from offchainvm.errors import BuildCode, BuildError, ImageMismatch
 from offchainvm.logs import get_logger
@@ -50,6 +50,7 @@ class BuildRun:
         self.log = BuildLog()
         self.phases = Phases(self.request, self.network)
         self.results = Results(self.place)
+        self.answers = Answers({})
 
     def module(self) -> BuiltModule:
         self.place.put_files(FOLDERS["conf"], [("toolchain.sh", sandbox.read_script("toolchain.sh").encode())])
@@ -77,13 +78,13 @@ class BuildRun:
                 project=chosen,
                 module_sha256=sha256,
                 module_size=len(wasm),
-                git_tree=self.results.text("git-tree").strip(),
+                git_tree=self.answers.text("git-tree").strip(),
                 lockfile=lockfile,
                 lockfile_sha256=hashlib.sha256(lockfile.encode()).hexdigest(),
                 lockfile_made=not tree.has_lockfile,
                 image=self.image.image,
                 image_layers=self.image.layers,
-                toolchain=self.results.text("rustc").strip(),
+                toolchain=self.answers.text("rustc").strip(),
                 arguments=("cargo", "build", "--offline", "--locked", "--release", *arguments),
                 environment=COMPILE_ENVIRONMENT,
                 scripts={name: hashlib.sha256(sandbox.read_script(name).encode()).hexdigest() for name in _BUILD_SCRIPTS},
@@ -100,23 +101,24 @@ class BuildRun:
         result = self._run(self.phases.source())
         if result.exit_code not in {0, 33, 34}:
             raise failures.of_source(result, self.request)
+        self.answers = self.results.answers()
         # What git's list tells comes first: a tree that is too large, a manifest that is a link.
-        tree = project.read_tree(self.results.tree(), self.limits)
+        tree = project.read_tree(self.answers.tree, self.limits)
         if result.exit_code:
             error = failures.of_source(result, self.request)
             if result.exit_code == 34 and tree.submodules:
                 error.remedy = "Submodules are not fetched: what lies in one must become part of the repository, or a git dependency."
             raise error
-        self._say("source", f"Built with {self.results.text('rustc').partition(chr(10))[0]}")
+        self._say("source", f"Built with {self.answers.text('rustc').partition(chr(10))[0]}")
         if tree.submodules:
             self._say("inspect", "The repository has submodules: they are not fetched.")
         return tree
 
     def _inspect(self, tree: project.Tree) -> project.Project:
-        dependencies.check_manifests(self.results.manifests())
+        dependencies.check_manifests(self.answers.manifests)
         if tree.folder:
             self._describe(tree)
-        return project.read_project(self.results.metadata(), target=self.request.source.rust_target, root=tree.root)
+        return project.read_project(self.answers.metadata, target=self.request.source.rust_target, root=tree.root)
 
     def _describe(self, tree: project.Tree) -> None:
         """Ask cargo about a project below the repository's root, which only the list of files has told of."""
@@ -124,6 +126,7 @@ class BuildRun:
         result = self._run(self.phases.inspect(tree.root))
         if result.exit_code:
             raise failures.of_source(result, self.request)
+        self.answers = self.results.answers()
 
     def _lockfile(self, tree: project.Tree) -> str:
         """The repository's Cargo.lock; where it has none, that of an earlier build, or one that is made now."""
@@ -206,7 +209,7 @@ class BuildRun:
 
     def _image_target(self) -> str:
         """The target by the name that the image's own toolchain knows."""
-        known = self.results.text("targets").split()
+        known = self.answers.text("targets").split()
         target = self.request.source.rust_target
         # Toolchains before 1.78 know WASI preview 1 by its old name only.
         names = [name for name in (target, *(old for old, new in ALIASES.items() if new == target)) if name in known]

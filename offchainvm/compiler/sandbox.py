@@ -30,10 +30,10 @@ import requests
 from docker.types import LogConfig, Mount, Ulimit
 
 from offchainvm.cancellation import Cancellation
-from offchainvm.compiler import engine, logtext, reaper
+from offchainvm.compiler import archive, engine, logtext, reaper
 from offchainvm.compiler.folders import FOLDERS
 from offchainvm.compiler.follower import Follower, OnLine, wait
-from offchainvm.errors import BuildCode, BuildError, Cancelled, Unavailable
+from offchainvm.errors import Cancelled, Unavailable
 from offchainvm.logs import get_logger
 
 if TYPE_CHECKING:
@@ -166,16 +166,16 @@ class Sandbox:
             Cancelled: between two of them, which may take their time to come.
             Unavailable: this host has no room for them.
         """
-        with _temporary_file() as archive:
-            with tarfile.open(fileobj=archive, mode="w") as tar:
+        with _temporary_file() as packed:
+            with tarfile.open(fileobj=packed, mode="w") as tar:
                 for name, content in files:
                     self._stop_if_unwanted("while its files were fetched")
                     entry = tarfile.TarInfo(name)
                     entry.size, entry.mode = len(content), 0o444
                     tar.addfile(entry, io.BytesIO(content))
-            archive.seek(0)
+            packed.seek(0)
             with engine.translated():
-                self._the_holder().put_archive(folder, archive)
+                self._the_holder().put_archive(folder, packed)
 
     def read_file(self, path: str, *, limit_bytes: int) -> bytes | None:
         """The content of a regular file, None where there is nothing at ``path``.
@@ -184,21 +184,39 @@ class Sandbox:
             NotRegular: a folder, link, device or pipe. TooBig: more than ``limit_bytes``, whose content is not read.
         """
         with engine.translated():
-            api = self._client.api
-            url = f"{api.base_url}/v{api.api_version}/containers/{self._the_holder().id}/archive"
-            head = api.head(url, params={"path": path}, timeout=engine.API_TIMEOUT_SECONDS)
+            head = self._client.api.head(self._archive_url(), params={"path": path}, timeout=engine.API_TIMEOUT_SECONDS)
             if head.status_code == 404:
                 return None
             head.raise_for_status()
             untrusted_stat = json.loads(base64.b64decode(head.headers["X-Docker-Container-Path-Stat"]))
             if untrusted_stat["mode"] & _NOT_REGULAR:
-                raise NotRegular(path)
+                raise archive.NotRegular(path)
             if untrusted_stat["size"] > limit_bytes:
-                raise TooBig(untrusted_stat["size"], limit_bytes)
-            plain = {"Accept-Encoding": "identity"}
-            with api.get(url, params={"path": path}, headers=plain, stream=True, timeout=engine.API_TIMEOUT_SECONDS) as response:
-                response.raise_for_status()
-                return _only_file(response.raw, limit_bytes)
+                raise archive.TooBig(untrusted_stat["size"], limit_bytes)
+            with self._archive(path) as untrusted_tar:
+                return archive.only_file(untrusted_tar, limit_bytes)
+
+    def read_folder(self, path: str, *, limit_bytes: int) -> dict[str, bytes]:
+        """The content of every file in a folder, by their names: one look, since each starts a process of the engine.
+
+        Raises:
+            NotRegular: there is something else in it. TooBig: the files are more than ``limit_bytes`` together.
+        """
+        with engine.translated(), self._archive(path) as untrusted_tar:
+            return archive.files(untrusted_tar, limit_bytes)
+
+    @contextmanager
+    def _archive(self, path: str) -> Iterator[tarfile.TarFile]:
+        """What is at ``path``, as the engine packs it."""
+        api, seconds, plain = self._client.api, engine.API_TIMEOUT_SECONDS, {"Accept-Encoding": "identity"}
+        with api.get(self._archive_url(), params={"path": path}, headers=plain, stream=True, timeout=seconds) as response:
+            response.raise_for_status()
+            with archive.unpacked(response.raw) as untrusted_tar:
+                yield untrusted_tar
+
+    def _archive_url(self) -> str:
+        api = self._client.api
+        return f"{api.base_url}/v{api.api_version}/containers/{self._the_holder().id}/archive"
 
     def run(self, phase: Phase, on_line: OnLine) -> PhaseResult:
         """Run one phase to its end, whatever that is; its container is gone afterwards.
@@ -260,14 +278,6 @@ class Sandbox:
     def _the_holder(self) -> Container:
         assert self._holder is not None, "the sandbox is not entered"  # noqa: S101
         return self._holder
-
-
-class NotRegular(Exception):
-    """What should be a file is something else."""
-
-
-class TooBig(Exception):
-    """A file is over its limit: (size, limit) in bytes."""
 
 
 def volume_options(size_mb: int) -> dict[str, str]:
@@ -344,17 +354,3 @@ def _temporary_file() -> Iterator[IO[bytes]]:
     except OSError as error:
         sentence = f"The files of a build cannot be laid down in {tempfile.gettempdir()}: {error.strerror}."
         raise Unavailable("disk", sentence, remedy="Make room there, or name another folder by TMPDIR.") from error
-
-
-def _only_file(stream: Any, limit_bytes: int) -> bytes:
-    try:
-        with tarfile.open(fileobj=stream, mode="r|") as tar:
-            entry = tar.next()
-            file = tar.extractfile(entry) if entry is not None and entry.isreg() else None
-            if entry is None or file is None:
-                raise tarfile.ReadError("no file in it")
-            if entry.size > limit_bytes:
-                raise TooBig(entry.size, limit_bytes)
-            return file.read(limit_bytes + 1)
-    except tarfile.TarError as error:
-        raise BuildError(BuildCode.SANDBOX_ERROR, f"The container engine gave no file: {error}.") from error

@@ -12,6 +12,7 @@ import pytest
 
 from offchainvm.cancellation import Cancellation
 from offchainvm.compiler import reaper, sandbox
+from offchainvm.compiler.archive import NotRegular, TooBig
 from offchainvm.compiler.base import BuildEvent, BuildRequest
 from offchainvm.compiler.build import SandboxBuilder
 from offchainvm.compiler.source import parse_source
@@ -42,19 +43,23 @@ def place(client: DockerClient, state_dir: Path, owner: str) -> Iterator[sandbox
         yield made
 
 
+def run_inside(client: DockerClient, place: sandbox.Sandbox, script: str) -> None:
+    """By the user of builds, with the folder that a build writes into."""
+    volumes = {place.volume("build"): {"bind": "/build", "mode": "rw"}}
+    image = load_only(["builder_image"]).builder_image
+    client.containers.run(image, ["sh", "-c", script], user="10001", network_mode="none", volumes=volumes, remove=True)
+
+
 def test_only_a_regular_file_of_the_right_size_is_read(client: DockerClient, place: sandbox.Sandbox) -> None:
     script = "cd /build; echo content > file; ln -s /etc/passwd link; mkfifo pipe; mkdir folder; truncate -s 3G sparse; ln -s / up"
-    volumes = {place.volume("build"): {"bind": "/build", "mode": "rw"}}
-    client.containers.run(
-        load_only(["builder_image"]).builder_image, ["sh", "-c", script], user="10001", network_mode="none", volumes=volumes, remove=True
-    )
+    run_inside(client, place, script)
 
     assert place.read_file("/build/file", limit_bytes=100) == b"content\n"
     assert place.read_file("/build/nothing", limit_bytes=100) is None
     for name in ("link", "pipe", "folder"):
-        with pytest.raises(sandbox.NotRegular):
+        with pytest.raises(NotRegular):
             place.read_file(f"/build/{name}", limit_bytes=100)
-    with pytest.raises(sandbox.TooBig):
+    with pytest.raises(TooBig):
         place.read_file("/build/sparse", limit_bytes=2**20)
 
 
@@ -63,6 +68,18 @@ def test_files_that_were_put_are_read_back(place: sandbox.Sandbox) -> None:
 
     assert place.read_file("/build/a", limit_bytes=3) == b"one"
     assert place.read_file("/build/b", limit_bytes=0) == b""
+
+
+def test_a_folder_is_read_at_once_where_it_holds_files_alone_and_not_too_much(client: DockerClient, place: sandbox.Sandbox) -> None:
+    place.put_files("/build", [("a", b"one"), ("b", b"")])
+
+    assert place.read_folder("/build", limit_bytes=3) == {"a": b"one", "b": b""}
+    with pytest.raises(TooBig):
+        place.read_folder("/build", limit_bytes=2)
+    for what in ("ln -s /etc/passwd x", "mkfifo x", "mkdir x"):
+        run_inside(client, place, f"cd /build; rm -rf x; {what}")
+        with pytest.raises(NotRegular):
+            place.read_folder("/build", limit_bytes=100)
 
 
 def test_limits_that_the_engine_refuses_are_the_operators_trouble(place: sandbox.Sandbox) -> None:

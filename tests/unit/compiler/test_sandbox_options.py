@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import io
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -13,7 +14,7 @@ import pytest
 from fake_builder import EMPTY_OUTPUT_MODULE, FakeBuilder
 from urllib3.exceptions import ProtocolError
 
-from offchainvm.compiler import engine, image, sandbox
+from offchainvm.compiler import archive, engine, image, sandbox
 from offchainvm.compiler.artifact import check_artifact
 from offchainvm.compiler.base import BuildEvent, BuildRequest
 from offchainvm.compiler.build import SandboxBuilder
@@ -113,9 +114,10 @@ def test_who_allows_more_time_allows_a_longer_silence(timeout_seconds: int, idle
 
 
 @pytest.mark.parametrize("answer", [b"", b"no archive at all", b"\0" * 10240])
-def test_an_engine_that_gives_no_file_is_the_sandbox_failing(answer: bytes) -> None:
-    with pytest.raises(BuildError, match="sandbox_error"):
-        sandbox._only_file(io.BytesIO(answer), 100)
+@pytest.mark.parametrize("read", [archive.only_file, archive.files])
+def test_an_engine_that_gives_no_file_is_the_sandbox_failing(answer: bytes, read: Callable[..., Any]) -> None:
+    with pytest.raises(BuildError, match="sandbox_error"), archive.unpacked(io.BytesIO(answer)) as untrusted_tar:
+        read(untrusted_tar, 100)
 
 
 def test_a_connection_that_breaks_in_a_file_is_an_engine_that_is_away() -> None:
