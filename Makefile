@@ -3,7 +3,7 @@
 VENV ?= .venv
 IMAGE ?= offchainvm-worker
 # Several processes, each with whole files of tests, which wait more than they compute; JOBS=0 for one.
-JOBS ?= 2
+JOBS ?= 3
 PYTEST_ARGS ?=
 PYTEST := pytest -n $(JOBS) --no-loadscope-reorder
 RUN := $(VENV)/bin

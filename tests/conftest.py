@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import chain, zip_longest
 from typing import Any
 
 import pytest
@@ -9,6 +10,10 @@ from xdist.scheduler import LoadScopeScheduling
 
 # These tests share one costly set-up.
 TOGETHER = ("tests/integration/cli/",)
+# The longest file, which makes the images; then what needs none of them.
+FIRST = ("tests/acceptance/test_compose.py", "tests/unit/")
+# These keep the processors busy, the others wait more than they compute.
+BUSY = ("tests/integration/compiler/",)
 
 
 class ByFile(LoadScopeScheduling):  # type: ignore[misc]  # xdist publishes no types
@@ -17,6 +22,17 @@ class ByFile(LoadScopeScheduling):  # type: ignore[misc]  # xdist publishes no t
     def _split_scope(self, nodeid: str) -> str:
         file = nodeid.partition("::")[0]
         return next((folder for folder in TOGETHER if file.startswith(folder)), file)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Busy files take turns with the others, since side by side they use the machine best."""
+    files = dict[str, list[pytest.Item]]()
+    for item in items:
+        files.setdefault(item.nodeid.partition("::")[0], []).append(item)
+    first = [file for start in FIRST for file in files if file.startswith(start)]
+    rest = [file for file in files if file not in first]
+    turns = zip_longest(*([file for file in rest if file.startswith(BUSY) is busy] for busy in (False, True)))
+    items[:] = chain.from_iterable(files[file] for file in (*first, *chain.from_iterable(turns)) if file is not None)
 
 
 # Not by marks and `--dist loadgroup`: xdist 3.8 writes them where pytest 9.2 does not look.
