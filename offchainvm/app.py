@@ -27,8 +27,8 @@ from offchainvm.errors import OffchainVMError, SettingsError
 from offchainvm.fleet import Heartbeat, Member, Registry
 from offchainvm.health.server import serve
 from offchainvm.jobs.connection import connect
-from offchainvm.jobs.server import reaching_redis
 from offchainvm.journal import show_size
+from offchainvm.redis_calls import reaching_redis
 from offchainvm.resolve_child import METRICS_SOCKET, ResolveChild
 from offchainvm.settings import Role, Settings, environment_of, load, load_common
 

@@ -20,9 +20,10 @@ from redis import Redis
 from offchainvm import __version__
 from offchainvm.errors import Unavailable
 from offchainvm.jobs.record import State
-from offchainvm.jobs.server import key, milliseconds, reaching_redis, text
+from offchainvm.jobs.server import key, milliseconds, text
 from offchainvm.jobs.store import JobStore
 from offchainvm.logs import get_logger
+from offchainvm.redis_calls import reaching_redis
 
 log = get_logger()
 

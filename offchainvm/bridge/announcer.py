@@ -10,10 +10,11 @@ from offchainvm.bridge.unpolled import Unpolled
 from offchainvm.coordinator import Coordinator
 from offchainvm.errors import Refused, Unauthorized
 from offchainvm.jobs.record import UnreadableRecord
-from offchainvm.jobs.server import key, reaching_redis
+from offchainvm.jobs.server import key
 from offchainvm.jobs.store import JobStore
 from offchainvm.logs import get_logger
 from offchainvm.models import ExecutionRequested, NewTask, ResourceLimits
+from offchainvm.redis_calls import reaching_redis
 
 log = get_logger()
 

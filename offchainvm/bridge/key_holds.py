@@ -6,7 +6,6 @@ from collections.abc import Callable, Collection, Mapping
 
 from offchainvm.bridge.link import Link
 from offchainvm.jobs.resolves import Transaction
-from offchainvm.jobs.server import reaching_redis
 from offchainvm.logs import get_logger
 from offchainvm.near.nonces import UNTIL_EMPTY, Nonces
 from offchainvm.near.rpc import RpcRefused, RpcUnavailable
@@ -51,13 +50,12 @@ class KeyHolds:
         self._looked_at, nonces = now, self._ours()
         if nonces is None:
             return
-        with reaching_redis():
-            for public_key, hash in unseen.items():
-                if nonces.hold(public_key, _REASON):
-                    log.warning("key held until its window is empty", action="hold_key", public_key=public_key, transaction=hash)
-            passing = [key for key, reason in nonces.held().items() if reason.startswith(UNTIL_EMPTY)]
-            # Asked after the holds: a key that was held in the midst of a burst has what that sent in flight.
-            freed = [key for key in passing if not self._in_flight(key) and nonces.unhold(key, UNTIL_EMPTY)]
+        for public_key, hash in unseen.items():
+            if nonces.hold(public_key, _REASON):
+                log.warning("key held until its window is empty", action="hold_key", public_key=public_key, transaction=hash)
+        passing = [key for key, reason in nonces.held().items() if reason.startswith(UNTIL_EMPTY)]
+        # Asked after the holds: a key that was held in the midst of a burst has what that sent in flight.
+        freed = [key for key in passing if not self._in_flight(key) and nonces.unhold(key, UNTIL_EMPTY)]
         for public_key in freed:
             log.info("key signs again", action="unhold_key", public_key=public_key)
             self._on_freed()
@@ -66,9 +64,7 @@ class KeyHolds:
         """Let a key sign nothing more when the chain refuses what it signs: each signature would end like the one before."""
         if (nonces := self._ours()) is None:
             return
-        with reaching_redis():
-            new = nonces.disable(public_key, why)
-        if new:
+        if nonces.disable(public_key, why):
             log.error(
                 "the chain refuses what a key signs, so it signs nothing more. Correct key or setting, then restart the resolve worker",
                 action="condemn_key",
@@ -79,8 +75,7 @@ class KeyHolds:
     def raise_floor(self, public_key: str, nonce: int) -> None:
         """Let the next nonce of a key be above ``nonce``, which the chain has seen."""
         if (nonces := self._ours()) is not None:
-            with reaching_redis():
-                nonces.raise_floor(public_key, nonce)
+            nonces.raise_floor(public_key, nonce)
 
     def _ours(self) -> Nonces | None:
         if self._nonces is None:

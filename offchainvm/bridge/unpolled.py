@@ -15,10 +15,11 @@ from offchainvm.bridge.origins import Undecided
 from offchainvm.errors import Unavailable
 from offchainvm.jobs.pauses import FLEET, Pauses
 from offchainvm.jobs.record import UnreadableRecord
-from offchainvm.jobs.server import key, reaching_redis, text
+from offchainvm.jobs.server import key, text
 from offchainvm.jobs.store import JobStore
 from offchainvm.logs import get_logger
 from offchainvm.models import CompileTask, NewTask
+from offchainvm.redis_calls import reaching_redis
 
 log = get_logger()
 

@@ -18,9 +18,10 @@ from redis.exceptions import LockError
 from redis.lock import Lock
 
 from offchainvm.errors import OffchainVMError, Unavailable
-from offchainvm.jobs.server import key, milliseconds, reaching_redis, text
+from offchainvm.jobs.server import key, milliseconds, text
 from offchainvm.logs import get_logger
 from offchainvm.near.blocks import Block
+from offchainvm.redis_calls import reaching_redis
 
 log = get_logger()
 

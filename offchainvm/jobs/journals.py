@@ -12,7 +12,8 @@ from typing import Any
 
 from redis import Redis
 
-from offchainvm.jobs.server import decoded, key, reaching_redis
+from offchainvm.jobs.server import decoded, key
+from offchainvm.redis_calls import reaching_redis
 
 STALE_SECONDS = 20.0
 """Untold for longer, a line tells nothing of now."""

@@ -11,8 +11,9 @@ from typing import Any
 from redis import Redis
 
 from offchainvm.jobs.record import Event, Job, ModuleRecord, Stage, State, UnreadableRecord, parse_job
-from offchainvm.jobs.server import Server, decoded, flat, key, reaching_redis, text
+from offchainvm.jobs.server import Server, decoded, flat, key, text
 from offchainvm.models import REQUEST_ID_MAX
+from offchainvm.redis_calls import reaching_redis
 
 _COUNTED = ("running", "parked", "waiting", "taken", "settled", "reports")
 

@@ -13,7 +13,8 @@ from redis import Redis
 from redis.exceptions import ResponseError
 
 from offchainvm.jobs.record import Message, Stage
-from offchainvm.jobs.server import Server, decoded, flat, key, reaching_redis, text
+from offchainvm.jobs.server import Server, decoded, flat, key, text
+from offchainvm.redis_calls import reaching_redis
 
 _STREAM = key("outbox")
 _GROUP = "relay"

@@ -9,7 +9,8 @@ from typing import Any
 
 from redis import Redis
 
-from offchainvm.jobs.server import Server, flat, key, reaching_redis
+from offchainvm.jobs.server import Server, flat, key
+from offchainvm.redis_calls import reaching_redis
 
 YOCTO_A_UNIT = 10**12
 """Redis counts in 64 bits: what is burnt is kept in this many yoctoNEAR."""

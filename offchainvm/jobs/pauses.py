@@ -9,7 +9,8 @@ from typing import Any
 
 from redis import Redis
 
-from offchainvm.jobs.server import Server, decoded, key, milliseconds, plain, reaching_redis
+from offchainvm.jobs.server import Server, decoded, key, milliseconds, plain
+from offchainvm.redis_calls import reaching_redis
 
 FLEET = "*"
 """Stands for every bridge, in the place of a name."""

@@ -11,8 +11,9 @@ from typing import Any
 from redis import Redis
 
 from offchainvm.jobs.record import parse_report
-from offchainvm.jobs.server import Server, key, milliseconds, reaching_redis
+from offchainvm.jobs.server import Server, key, milliseconds
 from offchainvm.models import ExecutionReport
+from offchainvm.redis_calls import reaching_redis
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,9 @@ from offchainvm.errors import Unavailable
 from offchainvm.jobs.overview import YOCTO_A_UNIT
 from offchainvm.jobs.record import fixed_text, parse_report
 from offchainvm.jobs.rows import Row, RowOutcome, Transaction
-from offchainvm.jobs.server import Server, key, milliseconds, new_token, plain, reaching_redis, text
+from offchainvm.jobs.server import Server, key, milliseconds, new_token, plain, text
 from offchainvm.logs import get_logger
+from offchainvm.redis_calls import reaching_redis
 
 __all__ = ["JournalAwaited", "Resolves", "Row", "RowOutcome", "Transaction"]
 

@@ -1,27 +1,22 @@
-"""The Redis of this house: its scripts, and its absence as an error of ours."""
+"""The Redis of this house: its keys and its scripts."""
 
 from __future__ import annotations
 
 import json
 import re
 import secrets
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from redis import Redis
-from redis import exceptions as redis_errors
 from redis.commands.core import Script
 
-from offchainvm.errors import Unavailable
+from offchainvm.redis_calls import reaching_redis
 
 PREFIX = "ovm:"
 _FOLDER = Path(__file__).parent / "lua"
-_NOT_NOW = ("MISCONF", "NOREPLICAS", "MASTERDOWN", "BUSY ")
-"""Refusals that pass: the disk is full, replicas are away, a script runs too long."""
-_AWAY = (redis_errors.ConnectionError, redis_errors.TimeoutError, redis_errors.ReadOnlyError, redis_errors.OutOfMemoryError)
 
 
 def new_token() -> str:
@@ -66,23 +61,6 @@ def _source(name: str) -> str:
     needs = re.search(r"^-- Needs: (.+)$", script, re.MULTILINE)
     parts = ["common", *(needs[1].split() if needs else [])]
     return "\n".join([*((_FOLDER / f"{part}.lua").read_text() for part in parts), script])
-
-
-@contextmanager
-def reaching_redis() -> Iterator[None]:
-    """Turn 'Redis is away' (unreachable, loading, a replica, full) into ``Unavailable``."""
-    try:
-        yield
-    except _AWAY as error:
-        raise _unavailable(error) from error
-    except redis_errors.ResponseError as error:
-        if str(error).startswith(_NOT_NOW):
-            raise _unavailable(error) from error
-        raise
-
-
-def _unavailable(error: Exception) -> Unavailable:
-    return Unavailable("redis", f"Redis does not take the call: {str(error).rstrip('.')}.", remedy="Check REDIS_URL, and the server's log.")
 
 
 class Server:

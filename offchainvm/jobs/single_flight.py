@@ -12,7 +12,8 @@ from typing import Any
 from redis import Redis
 
 from offchainvm.jobs.record import Claim, ModuleRecord
-from offchainvm.jobs.server import Server, key, new_token, reaching_redis, text
+from offchainvm.jobs.server import Server, key, new_token, text
+from offchainvm.redis_calls import reaching_redis
 
 
 @dataclass(frozen=True)

@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from redis import Redis
-from redis import exceptions as redis_errors
 
 from offchainvm.errors import Unavailable
 from offchainvm.logs import get_logger
+from offchainvm.redis_calls import reaching_redis
 
 NONCES_PER_HEIGHT = 1_000_000
 """The chain refuses a nonce at or over this times the height; a chunk producer drops it without a word."""
@@ -30,7 +30,6 @@ _LARGEST = 2**53
 """Lua counts in doubles: whole numbers are exact up to here (height 9 × 10^9)."""
 _KEY, _HELD, _NAMES = "ovm:key:", "ovm:keys-held:", "ovm:key-names"
 _LUA = Path(__file__).parent / "lua"
-_AWAY = (redis_errors.ConnectionError, redis_errors.TimeoutError, redis_errors.ReadOnlyError, redis_errors.OutOfMemoryError)
 log = get_logger()
 
 
@@ -87,7 +86,7 @@ def known_keys(redis: Redis) -> list[KeyState]:
         Unavailable: Redis is away.
     """
     client: Any = redis
-    with _redis():
+    with reaching_redis():
         names = sorted(map(_text, client.smembers(_NAMES)))
         pipe = client.pipeline(transaction=False)
         for name in names:
@@ -132,7 +131,7 @@ class Nonces:
 
     def renew(self, lease: KeyLease, *, ttl_seconds: float = 10.0) -> bool:
         """Prolong a lease; False when it is lost: then nothing may be sent under it."""
-        with _redis():
+        with reaching_redis():
             return bool(self._renew(keys=[self._key(lease.public_key)], args=[lease.token, _milliseconds(ttl_seconds)]))
 
     def next(self, lease: KeyLease, *, floor: int = 0, final_height: int) -> int:
@@ -150,29 +149,29 @@ class Nonces:
             raise NonceAhead("NEAR", f"a nonce over {floor} is larger than this program can count")
         # The call's own token: redis-py repeats a script whose answer was lost.
         arguments: list[str | int] = [lease.token, secrets.token_hex(8), lease.public_key, floor, lowest, limit]
-        with _redis():
+        with reaching_redis():
             verdict, value = self._nonce(keys=[self._key(lease.public_key), self._held_key], args=arguments)
         return int(value) if _text(verdict) == "nonce" else _refuse(_text(verdict), lease.public_key, _text(value))
 
     def raise_floor(self, public_key: str, nonce: int) -> None:
         """No later nonce is at or under ``nonce``: from ``InvalidNonce`` (its ``ak_nonce``) or from a journal."""
         if nonce < _LARGEST:
-            with _redis():
+            with reaching_redis():
                 self._floor(keys=[self._key(public_key)], args=[nonce])
 
     def hold(self, public_key: str, reason: str) -> bool:
         """Let the key sign nothing until ``unhold``; ``reason`` begins with its kind. True when it was not held before."""
-        with _redis():
+        with reaching_redis():
             return bool(self._redis.hsetnx(self._held_key, public_key, reason))
 
     def unhold(self, public_key: str, kind: str) -> bool:
         """Let a key sign again whose hold's reason begins with ``kind``; True when there was such a hold."""
-        with _redis():
+        with reaching_redis():
             return bool(self._unhold(keys=[self._held_key], args=[public_key, kind]))
 
     def disable(self, public_key: str, why: str) -> bool:
         """Hold a key because the chain refuses what it signs, whatever else it is held for; True when that is new."""
-        with _redis():
+        with reaching_redis():
             before: Any = self._redis.hget(self._held_key, public_key)
             self._redis.hset(self._held_key, public_key, REFUSED + why)
         return before is None or not _text(before).startswith(REFUSED)
@@ -183,7 +182,7 @@ class Nonces:
 
     def held(self) -> dict[str, str]:
         """The keys of this account that are held, and why."""
-        with _redis():
+        with reaching_redis():
             rows: Any = self._redis.hgetall(self._held_key)
         return {_text(key): _text(reason) for key, reason in rows.items()}
 
@@ -196,27 +195,18 @@ class Nonces:
 
     def _acquire(self, public_key: str, ttl_seconds: float) -> KeyLease:
         lease = KeyLease(public_key=public_key, token=secrets.token_hex(16))
-        with _redis():
+        with reaching_redis():
             if not self._lock(keys=[self._key(public_key), _NAMES], args=[lease.token, _milliseconds(ttl_seconds)]):
                 raise KeyBusy("NEAR key", f"another process signs with {public_key}", retry_after_seconds=0.05)
         return lease
 
     def _give_back(self, lease: KeyLease) -> None:
         try:
-            with _redis():
+            with reaching_redis():
                 self._unlock(keys=[self._key(lease.public_key)], args=[lease.token])
         except Unavailable:
             # What was done under the lock stays done; the lock ends by its own time.
             log.debug("A key's lock is left to run out", action="leave_key_lock", public_key=lease.public_key)
-
-
-@contextmanager
-def _redis() -> Iterator[None]:
-    """Turn 'Redis is away' into ``Unavailable``."""
-    try:
-        yield
-    except _AWAY as error:
-        raise Unavailable("redis", f"Redis does not take the call: {error}.", remedy="Check REDIS_URL and that the server runs.") from error
 
 
 def _refuse(verdict: str, public_key: str, value: str) -> int:

@@ -12,7 +12,6 @@ from offchainvm.cli.checks.needs import NotLookedAt, need, rpc_with
 from offchainvm.errors import OffchainVMError, Unavailable
 from offchainvm.jobs.connection import connect
 from offchainvm.jobs.overview import spent_lately
-from offchainvm.jobs.server import reaching_redis
 from offchainvm.models import RESOLVE_METHOD
 from offchainvm.near.blocks import BlockService
 from offchainvm.near.heights import height_sources, newest_height
@@ -20,6 +19,7 @@ from offchainvm.near.nonces import REFUSED, Nonces
 from offchainvm.near.rpc import Rpc
 from offchainvm.near.rpc_answers import AccessKey
 from offchainvm.near.signer import operator_keys
+from offchainvm.redis_calls import reaching_redis
 from offchainvm.settings import Settings, load_only
 
 _NEAR = 10**24

@@ -14,8 +14,8 @@ from offchainvm.errors import OffchainVMError, Unavailable
 from offchainvm.jobs.connection import connect
 from offchainvm.jobs.outbox import Outbox
 from offchainvm.jobs.pauses import FLEET, Pauses
-from offchainvm.jobs.server import reaching_redis
 from offchainvm.jobs.store import JobStore
+from offchainvm.redis_calls import reaching_redis
 from offchainvm.redis_url import is_readable
 from offchainvm.settings import load_only
 from offchainvm.times import moment
