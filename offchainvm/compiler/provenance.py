@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
 from offchainvm.compiler.base import BuildRequest
+from offchainvm.compiler.image import ImageRecord
 from offchainvm.compiler.project import Project
 from offchainvm.compiler.source import is_full_sha
 from offchainvm.errors import BuildCode, BuildError
@@ -16,7 +19,7 @@ from offchainvm.models import CodeSource
 
 BUILD_TYPE = "urn:offchainvm:cargo-wasm:v1"
 LIMIT_BYTES = 8 * 2**20
-_SHA256 = re.compile("[0-9a-f]{64}")
+_IS_SHA256 = re.compile("[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
@@ -45,7 +48,7 @@ def read_claim(untrusted_text: bytes) -> Claim:
             raise ValueError(definition["buildType"])
         asked, sha256 = definition["externalParameters"], untrusted["subject"][0]["digest"]["sha256"]
         lockfile = definition["internalParameters"]["lockfile"].get("content", "")
-        if not (_SHA256.fullmatch(sha256) and is_full_sha(asked["commit"]) and isinstance(lockfile, str)):
+        if not (_IS_SHA256.fullmatch(sha256) and is_full_sha(asked["commit"]) and isinstance(lockfile, str)):
             raise ValueError
         source = CodeSource(repo=asked["repo"], commit=asked["commit"], build_target=asked["target"])
         return Claim(sha256, source, lockfile, circumstances(untrusted))
@@ -75,65 +78,79 @@ def made_lockfile(statement: dict[str, Any]) -> bool:
     return bool(statement["predicate"]["buildDefinition"]["internalParameters"]["lockfile"]["made_by_build"])
 
 
-def statement(
-    *,
-    request: BuildRequest,
-    project: Project,
-    module_sha256: str,
-    module_size: int,
-    git_tree: str,
-    lockfile: str,
-    lockfile_sha256: str,
-    lockfile_made: bool,
-    image: str,
-    image_layers: tuple[str, ...],
-    toolchain: str,
-    arguments: tuple[str, ...],
-    environment: dict[str, str],
-    scripts: dict[str, str],
-    log_sha256: str,
-    build_id: str,
-    reproducible: str,
-    started_at: datetime,
-    finished_at: datetime,
-) -> dict[str, Any]:
-    """The statement; a lock file that the build made itself is kept in it, so that a rebuild can use the same."""
-    source = request.source
-    uri = f"git+https://github.com/{source.owner}/{source.name}@{request.commit_sha}"
+@dataclass(frozen=True)
+class Facts:
+    """What is known of a build that ended well."""
+
+    request: BuildRequest
+    project: Project
+    module: bytes
+    git_tree: str
+    lockfile: str
+    lockfile_made: bool
+    """The build made it itself, or another one before: it is kept, so that a rebuild can use the same."""
+    image: ImageRecord
+    toolchain: str
+    arguments: tuple[str, ...]
+    environment: Mapping[str, str]
+    scripts: Mapping[str, str]
+    """Of the sandbox: by their names."""
+    log: str
+    build_id: str
+    reproducible: str
+    started_at: datetime
+    finished_at: datetime
+
+
+def statement(facts: Facts) -> dict[str, Any]:
+    """The statement of a build."""
     return {
         "_type": "https://in-toto.io/Statement/v1",
-        "subject": [{"name": project.file_name, "digest": {"sha256": module_sha256}}],
+        "subject": [{"name": facts.project.file_name, "digest": {"sha256": _sha256(facts.module)}}],
         "predicateType": "https://slsa.dev/provenance/v1",
-        "predicate": {
-            "buildDefinition": {
-                "buildType": BUILD_TYPE,
-                "externalParameters": {"repo": source.repo, "commit": request.commit_sha, "ref": source.ref, "target": source.target},
-                "internalParameters": {
-                    "package": project.package,
-                    "cargo": list(arguments),
-                    "environment": environment,
-                    "scripts": scripts,
-                    "limits": asdict(request.limits),
-                    "lockfile": {
-                        "sha256": lockfile_sha256,
-                        "made_by_build": lockfile_made,
-                        **({"content": lockfile} if lockfile_made else {}),
-                    },
-                },
-                "resolvedDependencies": [
-                    {"uri": uri, "digest": {"gitCommit": request.commit_sha, "gitTree": git_tree}},
-                    {"name": image, "digest": {"layers": list(image_layers)}},
-                ],
-            },
-            "runDetails": {
-                "builder": {"id": "urn:offchainvm:builder", "version": {"toolchain": toolchain}},
-                "metadata": {
-                    "invocationId": build_id,
-                    "startedOn": started_at.isoformat(),
-                    "finishedOn": finished_at.isoformat(),
-                    "reproducible": reproducible,
-                },
-                "byproducts": [{"name": "log", "digest": {"sha256": log_sha256}}, {"name": "size", "annotations": {"bytes": module_size}}],
-            },
-        },
+        "predicate": {"buildDefinition": _definition(facts), "runDetails": _details(facts)},
     }
+
+
+def _definition(facts: Facts) -> dict[str, Any]:
+    """What the build was given."""
+    source, commit = facts.request.source, facts.request.commit_sha
+    lockfile = {"sha256": _sha256(facts.lockfile.encode()), "made_by_build": facts.lockfile_made}
+    uri = f"git+https://github.com/{source.owner}/{source.name}@{commit}"
+    return {
+        "buildType": BUILD_TYPE,
+        "externalParameters": {"repo": source.repo, "commit": commit, "ref": source.ref, "target": source.target},
+        "internalParameters": {
+            "package": facts.project.package,
+            "cargo": list(facts.arguments),
+            "environment": dict(facts.environment),
+            "scripts": {name: _sha256(text.encode()) for name, text in facts.scripts.items()},
+            "limits": asdict(facts.request.limits),
+            "lockfile": {**lockfile, **({"content": facts.lockfile} if facts.lockfile_made else {})},
+        },
+        "resolvedDependencies": [
+            {"uri": uri, "digest": {"gitCommit": commit, "gitTree": facts.git_tree}},
+            {"name": facts.image.image, "digest": {"layers": list(facts.image.layers)}},
+        ],
+    }
+
+
+def _details(facts: Facts) -> dict[str, Any]:
+    """How it went."""
+    return {
+        "builder": {"id": "urn:offchainvm:builder", "version": {"toolchain": facts.toolchain}},
+        "metadata": {
+            "invocationId": facts.build_id,
+            "startedOn": facts.started_at.isoformat(),
+            "finishedOn": facts.finished_at.isoformat(),
+            "reproducible": facts.reproducible,
+        },
+        "byproducts": [
+            {"name": "log", "digest": {"sha256": _sha256(facts.log.encode())}},
+            {"name": "size", "annotations": {"bytes": len(facts.module)}},
+        ],
+    }
+
+
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()

@@ -67,33 +67,31 @@ class BuildRun:
         sha256 = hashlib.sha256(wasm).hexdigest()
         reproducible = self._compare(sha256, arguments, path)
         self._say("check", f"{chosen.file_name}: {len(wasm)} bytes, sha256 {sha256}")
+        facts = provenance.Facts(
+            request=self.request,
+            project=chosen,
+            module=wasm,
+            git_tree=self.answers.text("git-tree").strip(),
+            lockfile=lockfile,
+            lockfile_made=not tree.has_lockfile,
+            image=self.image,
+            toolchain=self.answers.text("rustc").strip(),
+            arguments=("cargo", "build", "--offline", "--locked", "--release", *arguments),
+            environment=COMPILE_ENVIRONMENT,
+            scripts={name: sandbox.read_script(name) for name in _BUILD_SCRIPTS},
+            log=self.log.text(),
+            build_id=self.build_id,
+            reproducible=reproducible,
+            started_at=self.started_at,
+            finished_at=datetime.now(timezone.utc),
+        )
         return BuiltModule(
             wasm=wasm,
             sha256=sha256,
             size=len(wasm),
             seconds=time.monotonic() - self.started,
             log_tail=log_tail,
-            provenance=provenance.statement(
-                request=self.request,
-                project=chosen,
-                module_sha256=sha256,
-                module_size=len(wasm),
-                git_tree=self.answers.text("git-tree").strip(),
-                lockfile=lockfile,
-                lockfile_sha256=hashlib.sha256(lockfile.encode()).hexdigest(),
-                lockfile_made=not tree.has_lockfile,
-                image=self.image.image,
-                image_layers=self.image.layers,
-                toolchain=self.answers.text("rustc").strip(),
-                arguments=("cargo", "build", "--offline", "--locked", "--release", *arguments),
-                environment=COMPILE_ENVIRONMENT,
-                scripts={name: hashlib.sha256(sandbox.read_script(name).encode()).hexdigest() for name in _BUILD_SCRIPTS},
-                log_sha256=hashlib.sha256(self.log.text().encode()).hexdigest(),
-                build_id=self.build_id,
-                reproducible=reproducible,
-                started_at=self.started_at,
-                finished_at=datetime.now(timezone.utc),
-            ),
+            provenance=provenance.statement(facts),
         )
 
     def _source(self) -> project.Tree:
