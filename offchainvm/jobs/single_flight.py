@@ -61,17 +61,17 @@ class SingleFlight:
         return Failed(*details) if kind == "failed" else Parked()
 
     def note_coordinator_lock(self, source_key: str, lock_key: str, *, ttl_seconds: int) -> None:
-        """Our fleet holds the Coordinator's lock on this source (the lock itself knows no owner)."""
+        """Our fleet asks for the Coordinator's lock on this source, or holds it (the lock itself knows no owner)."""
         with reaching_redis():
             self._redis.set(key("lock", source_key), lock_key, ex=ttl_seconds)
 
-    def take_over(self, source_key: str) -> str | None:
-        """The Coordinator's lock that a builder of this fleet, perhaps dead, holds: no need to acquire it, but to release it."""
+    def noted_coordinator_lock(self, source_key: str) -> str | None:
+        """The Coordinator's lock that a builder of this fleet, perhaps dead, asked for: no need to wait for it, but to release it."""
         with reaching_redis():
             value = self._redis.get(key("lock", source_key))
         return None if value is None else text(value)
 
     def drop_coordinator_lock(self, source_key: str) -> None:
-        """The lock is released."""
+        """The lock is released, or another fleet's."""
         with reaching_redis():
             self._redis.delete(key("lock", source_key))

@@ -117,20 +117,21 @@ class CompileWork:
     @contextmanager
     def _locked_against_other_fleets(self, job: Job, key: str, lock_key: str) -> Iterator[None]:
         """Holds the Coordinator's lock where it is to be had. Advisory: never a reason to fail a job."""
-        is_ours = self._flight.take_over(key) == lock_key  # a builder of ours died with it
-        held = is_ours or self._acquire(job, lock_key)
+        held = self._acquire(job, key, lock_key)
         try:
-            if held and not is_ours:
-                self._flight.note_coordinator_lock(key, lock_key, ttl_seconds=self._lock_seconds)
             yield
         finally:
             if held:
                 self._release(key, lock_key)
 
-    def _acquire(self, job: Job, lock_key: str) -> bool:
+    def _acquire(self, job: Job, key: str, lock_key: str) -> bool:
         """Waits for another operator's build, outside the pool slot; False when that was long enough."""
-        if self._coordinator.acquire_lock(lock_key, ttl_seconds=self._lock_seconds):
+        is_ours = self._flight.noted_coordinator_lock(key) == lock_key  # a builder of ours died with it, or as it asked for it
+        # Noted before it is asked for: who dies in between would keep its own fleet waiting for the lock's end.
+        self._flight.note_coordinator_lock(key, lock_key, ttl_seconds=self._lock_seconds)
+        if self._coordinator.acquire_lock(lock_key, ttl_seconds=self._lock_seconds) or is_ours:
             return True
+        self._flight.drop_coordinator_lock(key)
         if time.time() - job.accepted_at < self._lock_seconds:
             pause = FOREIGN_BUILD_PAUSE_SECONDS
             raise Unavailable("coordinator lock", "Another fleet builds this source.", retry_after_seconds=pause)

@@ -188,8 +188,8 @@ def test_a_build_that_succeeds_takes_the_poison_away(house: Any) -> None:
 
 def test_a_successor_learns_of_the_coordinators_lock(house: Any) -> None:
     key = house.source_key()
-    assert house.flight.take_over(key) is None
+    assert house.flight.noted_coordinator_lock(key) is None
     house.flight.note_coordinator_lock(key, "compile:r:c", ttl_seconds=60)
-    assert house.flight.take_over(key) == "compile:r:c"
+    assert house.flight.noted_coordinator_lock(key) == "compile:r:c"
     house.flight.drop_coordinator_lock(key)
-    assert house.flight.take_over(key) is None
+    assert house.flight.noted_coordinator_lock(key) is None

@@ -24,20 +24,21 @@ KEY = source_key(REPO, SHA, "wasm32-wasip1")
 
 class Flight:
     def __init__(self, entrance):
-        self.entrance, self.noted, self.held_lock = entrance, [], None
+        self.entrance, self.noted_lock = entrance, None
 
     def enter(self, claim, key):
         assert key == KEY
         return self.entrance
 
-    def take_over(self, key):
-        return self.held_lock
+    def noted_coordinator_lock(self, key):
+        return self.noted_lock
 
     def note_coordinator_lock(self, key, lock_key, *, ttl_seconds):
-        self.noted.append((lock_key, ttl_seconds))
+        assert ttl_seconds == 360
+        self.noted_lock = lock_key
 
     def drop_coordinator_lock(self, key):
-        self.noted.append("dropped")
+        self.noted_lock = None
 
 
 class Coordinator:
@@ -147,31 +148,42 @@ def test_another_fleets_build_is_waited_for_outside_the_pool_slot(rooms, work):
         work()
     assert caught.value.retry_after_seconds == 5
     assert rooms["builder"].requests == []
+    assert rooms["flight"].noted_lock is None, "it is not ours"
 
 
 def test_a_lock_that_outlived_its_holder_stops_no_job_and_is_left_to_whoever_holds_it(rooms, work):
     rooms["coordinator"].lock_is_free = False
     assert isinstance(work(accepted_at=time.time() - 361), ToExecute)
     assert "release" not in [call[0] for call in rooms["coordinator"].calls]
-    assert rooms["flight"].noted == []
+    assert rooms["flight"].noted_lock is None
 
 
-def test_the_lock_of_a_dead_builder_of_ours_is_taken_over_and_released(rooms, work):
-    rooms["coordinator"].lock_is_free = False
-    rooms["flight"].held_lock = f"compile:{REPO}:{SHA}"
+@pytest.mark.parametrize("dies", ["as it asked", "with it"])
+def test_the_lock_of_a_dead_builder_of_ours_is_taken_over_and_released(rooms, work, monkeypatch, dies):
+    coordinator = rooms["coordinator"]
+
+    def die(*_, **__):
+        coordinator.lock_is_free = False
+        raise SystemExit
+
+    with monkeypatch.context() as patched:
+        patched.setattr(*((coordinator, "acquire_lock") if dies == "as it asked" else (rooms["builder"], "build")), die)
+        patched.setattr(coordinator, "release_lock", die)
+        with pytest.raises(SystemExit):
+            work()
     assert isinstance(work(), ToExecute)
-    assert rooms["coordinator"].calls[-1] == ("release", f"compile:{REPO}:{SHA}")
-    assert rooms["flight"].noted == ["dropped"]
+    assert coordinator.calls[-1] == ("release", f"compile:{REPO}:{SHA}")
+    assert rooms["flight"].noted_lock is None
 
 
-def test_a_lock_that_could_not_be_noted_is_given_back(rooms, work, monkeypatch):
+def test_a_lock_that_cannot_be_noted_is_not_asked_for(rooms, work, monkeypatch):
     def away(*_, **__):
         raise Unavailable("redis", "Redis is away.")
 
     monkeypatch.setattr(rooms["flight"], "note_coordinator_lock", away)
     with pytest.raises(Unavailable):
         work()
-    assert rooms["coordinator"].calls == [("acquire", f"compile:{REPO}:{SHA}", 360), ("release", f"compile:{REPO}:{SHA}")]
+    assert rooms["coordinator"].calls == []
 
 
 def test_the_locks_key_has_the_commit_as_in_the_task(rooms, work):
