@@ -34,6 +34,13 @@ def test_a_queue_that_is_asked_for_is_refused_with_every_need_that_is_not_met(st
     assert "API_AUTH_TOKEN" not in worker.log
 
 
+def test_a_setting_that_no_role_can_do_without_is_told_without_a_traceback(start: Callable[..., Worker]) -> None:
+    worker = start({**COORDINATOR, "REDIS_URL": "localhost:6379"}, "-Q", "compile")
+    assert worker.process.wait(SECONDS) == 2, worker.log
+    assert worker.log.startswith("offchainvm: Celery cannot start.\nThe settings do not hold:\n  - REDIS_URL: must start with redis://")
+    assert "Traceback" not in worker.log
+
+
 def test_without_a_queue_those_are_served_whose_needs_are_met_and_the_others_are_told(start: Callable[..., Worker]) -> None:
     with systemd.manager() as manager:
         worker = start({**COORDINATOR, **CHAIN, "LOG_FORMAT": "json", "NOTIFY_SOCKET": manager.socket_path}, "-c", "1")
