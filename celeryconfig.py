@@ -26,6 +26,7 @@ task_create_missing_queues = False  # a message for a queue that nobody serves m
 
 task_acks_late = True
 worker_prefetch_multiplier = 1
+worker_consumer = f"{broker.__name__}:{broker.PatientConsumer.__name__}"
 # Cancelling what runs when the broker goes loses jobs on Redis.
 worker_cancel_long_running_tasks_on_connection_loss = False
 worker_soft_shutdown_timeout = 10.0

@@ -10,6 +10,8 @@ from typing import Any
 from urllib.parse import quote
 
 from celery import bootsteps
+from celery.worker.consumer import Consumer
+from celery.worker.state import maybe_shutdown
 from kombu.entity import Exchange, Queue
 from kombu.transport import TRANSPORT_ALIASES
 from kombu.transport import redis as redis_transport
@@ -104,6 +106,22 @@ class SentinelTransport(redis_transport.SentinelTransport):
 TRANSPORT_ALIASES.update(
     dict.fromkeys(("redis", "rediss", "redis+socket"), f"{__name__}:Transport"), sentinel=f"{__name__}:SentinelTransport"
 )
+
+
+class PatientConsumer(Consumer):  # type: ignore[misc]  # Celery publishes no types
+    """Celery's, whose loop turns while it waits for its broker: that comes back, and what is in hand must not be ended meanwhile."""
+
+    def ensure_connected(self, conn: Any) -> Any:
+        """Connect, however long it takes; ended by who asks the worker to stop."""
+        return conn.ensure_connection(lambda error, interval: self._tell(conn, error, interval), callback=self._turn)
+
+    def _turn(self) -> None:
+        health.touch(self.hostname)
+        maybe_shutdown()
+
+    def _tell(self, conn: Any, error: Exception, interval_seconds: float) -> None:
+        url = conn.as_uri()  # without its password
+        log.warning("The broker is away; tried again.", action="wait_for_broker", url=url, reason=str(error), seconds=interval_seconds)
 
 
 class VisibilityStep(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery publishes no types

@@ -6,6 +6,7 @@ import os
 import signal
 from collections.abc import Callable
 from contextlib import nullcontext
+from pathlib import Path
 
 import pytest
 import systemd
@@ -118,6 +119,19 @@ def test_a_worker_that_is_asked_to_stop_stops_its_resolve_worker(start: Callable
     assert worker.process.wait(SECONDS) == 0, worker.log
     assert worker.processes() == {}
     assert "lose_resolve_child" not in worker.log
+
+
+def test_a_worker_whose_broker_is_away_says_that_it_lives_and_ends_when_it_is_asked(start: Callable[..., Worker], tmp_path: Path) -> None:
+    with EmbeddedRedis() as server:
+        worker = start({**COORDINATOR, **CHAIN, "REDIS_URL": server.url}, "-Q", "execute", "-c", "1")
+        worker.wait_for_log("execute@worker-1 ready")
+    worker.wait_for_log("action=wait_for_broker")
+    file = tmp_path / "live" / "execute@worker-1"
+    for _ in range(2):
+        touched_at = file.stat().st_mtime
+        wait_until(lambda then=touched_at: file.stat().st_mtime > then, "its liveness file to be touched")
+    worker.process.send_signal(signal.SIGTERM)
+    assert worker.process.wait(SECONDS) == 0, worker.log
 
 
 def test_an_engine_that_cannot_run_here_is_refused_at_the_start(start: Callable[..., Worker]) -> None:
