@@ -30,7 +30,8 @@ class Follower:
         self.ended = False
         """Nobody follows any more, for whatever reason: what is printed now is not seen."""
         self.complete = False
-        """The log was followed to its end."""
+        """The log was followed until the engine gave no more of it."""
+        self._last_line = ""
         self._on_line = on_line
         self._stream = container.logs(stream=True, follow=True)
         self._thread = threading.Thread(target=self._work, name="build-log", daemon=True)
@@ -47,6 +48,10 @@ class Follower:
         with suppress(ValueError):
             self._stream._response.close()  # type: ignore[attr-defined]  # its stubs do not know it
 
+    def saw(self, untrusted_end: bytes) -> bool:
+        """Whether it was followed to this end of the log: when the engine rotates a log, who follows it may lose lines."""
+        return self.complete and logtext.clean_text(untrusted_end, lines=1) == self._last_line
+
     def _work(self) -> None:
         try:
             self._follow()
@@ -61,13 +66,17 @@ class Follower:
         for untrusted_chunk in self._stream:
             self.last_output_at = time.monotonic()
             for line in splitter.feed(untrusted_chunk):
-                self._on_line(line)
+                self._show(line)
                 shown += 1
             if shown > FOLLOWED_LINES:
                 return
         for line in splitter.finish():
-            self._on_line(line)
+            self._show(line)
         self.complete = True
+
+    def _show(self, line: str) -> None:
+        self._last_line = line
+        self._on_line(line)
 
 
 def wait(container: Container, deadline: float, idle_seconds: float, follower: Follower) -> str:

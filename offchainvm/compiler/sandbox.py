@@ -248,12 +248,12 @@ class Sandbox:
             if stopped:
                 _kill(container)
         state = self._client.api.inspect_container(str(container.id))["State"]
-        # Following may lose lines when the engine rotates the log: the end is read again.
-        untrusted_tail: bytes = container.logs(tail=_TAIL_LINES if follower.complete else _TAIL_LINES_UNFOLLOWED)
+        untrusted_tail: bytes = container.logs(tail=_TAIL_LINES)
+        more: bytes = b"" if follower.saw(untrusted_tail) else container.logs(tail=_TAIL_LINES_UNFOLLOWED)
         if _ran_seconds(state) > phase.timeout_seconds + 1:
             stopped = "timeout"
-        unfollowed = () if follower.complete else logtext.clean_lines(untrusted_tail)
-        return PhaseResult(int(state["ExitCode"]), bool(state["OOMKilled"]), logtext.clean_text(untrusted_tail), stopped, tuple(unfollowed))
+        unfollowed = tuple(logtext.clean_lines(more))
+        return PhaseResult(int(state["ExitCode"]), bool(state["OOMKilled"]), logtext.clean_text(untrusted_tail), stopped, unfollowed)
 
     def _stop_if_unwanted(self, where: str) -> None:
         if self.cancellation.cancelled:

@@ -88,7 +88,16 @@ def test_a_log_is_shown_to_its_end() -> None:
     ended = follow(Stream(b"one\ntw", b"o"), lines.append)
 
     assert lines == ["one", "two"]
-    assert (ended.ended, ended.complete) == (True, True)
+    assert (ended.ended, ended.complete, ended.saw(b"one\ntwo")) == (True, True, True)
+
+
+@pytest.mark.parametrize("end", [b"one\ntwo\nthree\n", b"", b"\x1b[2J\n"])
+def test_a_stream_that_ends_before_its_log_does_was_not_followed_to_the_end(end: bytes) -> None:
+    assert not follow(Stream(b"one\ntwo\n"), lambda line: None).saw(end)
+
+
+def test_a_log_without_a_line_was_followed_to_its_end() -> None:
+    assert follow(Stream(), lambda line: None).saw(b"")
 
 
 def test_a_flood_is_followed_no_further() -> None:
