@@ -10,8 +10,8 @@ from xdist.scheduler import LoadScopeScheduling
 
 # These tests share one costly set-up.
 TOGETHER = ("tests/integration/cli/",)
-# The longest file, which makes the images; then what needs none of them.
-FIRST = ("tests/acceptance/test_compose.py", "tests/unit/")
+# The longest file, which makes the images; then what needs none of them. And at last many short ones, of which each process gets its share.
+FIRST, LAST = ("tests/acceptance/test_compose.py", "tests/integration/bridge/"), ("tests/unit/",)
 # These keep the processors busy, the others wait more than they compute.
 BUSY = ("tests/integration/compiler/",)
 
@@ -29,10 +29,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     files = dict[str, list[pytest.Item]]()
     for item in items:
         files.setdefault(item.nodeid.partition("::")[0], []).append(item)
-    first = [file for start in FIRST for file in files if file.startswith(start)]
-    rest = [file for file in files if file not in first]
-    turns = zip_longest(*([file for file in rest if file.startswith(BUSY) is busy] for busy in (False, True)))
-    items[:] = chain.from_iterable(files[file] for file in (*first, *chain.from_iterable(turns)) if file is not None)
+    first, last = ([file for start in starts for file in files if file.startswith(start)] for starts in (FIRST, LAST))
+    between = [file for file in files if file not in {*first, *last}]
+    turns = zip_longest(*([file for file in between if file.startswith(BUSY) is busy] for busy in (False, True)))
+    items[:] = chain.from_iterable(files[file] for file in (*first, *chain.from_iterable(turns), *last) if file is not None)
 
 
 # Not by marks and `--dist loadgroup`: xdist 3.8 writes them where pytest 9.2 does not look.
