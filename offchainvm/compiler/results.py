@@ -16,6 +16,7 @@ from offchainvm.errors import BuildCode, BuildError
 _ANSWERS_BYTES = 32 * 2**20
 _MANIFESTS_BYTES = 4 * 2**20
 _LOCKFILE_BYTES = 2 * 2**20
+_SMALL_BYTES = 64 * 1024
 
 
 @dataclass(frozen=True)
@@ -25,8 +26,12 @@ class Answers:
     untrusted_files: Mapping[str, bytes]
 
     def text(self, name: str) -> str:
-        """A short answer of a phase; empty where there is none."""
-        return self.untrusted_files.get(name, b"").decode("utf-8", "replace")
+        """A short answer of a phase; empty where there is none.
+
+        Raises:
+            BuildError: ``repo_too_large``.
+        """
+        return self._text(name, limit_bytes=_SMALL_BYTES)
 
     @property
     def tree(self) -> bytes:
@@ -45,9 +50,13 @@ class Answers:
         Raises:
             BuildError: ``repo_too_large``.
         """
-        if len(self.untrusted_files.get("manifests", b"")) > _MANIFESTS_BYTES:
+        return self._text("manifests", limit_bytes=_MANIFESTS_BYTES).split("\0")
+
+    def _text(self, name: str, *, limit_bytes: int) -> str:
+        untrusted_file = self.untrusted_files.get(name, b"")
+        if len(untrusted_file) > limit_bytes:
             raise _too_long()
-        return self.text("manifests").split("\0")
+        return untrusted_file.decode("utf-8", "replace")
 
 
 class Results:

@@ -26,6 +26,12 @@ def test_more_manifests_than_anybody_writes_are_refused() -> None:
         _ = Answers({"manifests": b"x" * (4 * 2**20 + 1)}).manifests
 
 
+def test_a_short_answer_that_is_long_is_refused() -> None:
+    assert Answers({"rustc": b"x" * 65536}).text("rustc") == "x" * 65536
+    with pytest.raises(BuildError, match="repo_too_large"):
+        Answers({"rustc": b"x" * 65537}).text("rustc")
+
+
 @pytest.mark.parametrize("problem", [NotRegular("out/tree"), TooBig(2, 1)])
 def test_answers_that_cannot_be_read_are_the_repositorys_doing(problem: Exception) -> None:
     def read_folder(*_: object, **__: object) -> dict[str, bytes]:
