@@ -113,7 +113,8 @@ class PatientConsumer(Consumer):  # type: ignore[misc]  # Celery publishes no ty
 
     def ensure_connected(self, conn: Any) -> Any:
         """Connect, however long it takes; ended by who asks the worker to stop."""
-        return conn.ensure_connection(lambda error, interval: self._tell(conn, error, interval), callback=self._turn)
+        most_tries = self.app.conf.broker_connection_max_retries
+        return conn.ensure_connection(lambda error, interval: self._tell(conn, error, interval), most_tries, callback=self._turn)
 
     def _turn(self) -> None:
         health.touch(self.hostname)

@@ -20,15 +20,19 @@ class ByFile(LoadScopeScheduling):  # type: ignore[misc]  # xdist publishes no t
     """Tests of one file stay together, since they share fixtures; so do those of some folders."""
 
     def _split_scope(self, nodeid: str) -> str:
-        file = nodeid.partition("::")[0]
+        file = _file(nodeid)
         return next((folder for folder in TOGETHER if file.startswith(folder)), file)
+
+
+def _file(nodeid: str) -> str:
+    return nodeid.partition("::")[0]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Busy files take turns with the others, since side by side they use the machine best."""
     files = dict[str, list[pytest.Item]]()
     for item in items:
-        files.setdefault(item.nodeid.partition("::")[0], []).append(item)
+        files.setdefault(_file(item.nodeid), []).append(item)
     first, last = ([file for start in starts for file in files if file.startswith(start)] for starts in (FIRST, LAST))
     between = [file for file in files if file not in {*first, *last}]
     turns = zip_longest(*([file for file in between if file.startswith(BUSY) is busy] for busy in (False, True)))

@@ -84,7 +84,9 @@ class Facts:
 
     request: BuildRequest
     project: Project
-    module: bytes
+    module_sha256: str
+    module_size: int
+    """In bytes."""
     git_tree: str
     lockfile: str
     lockfile_made: bool
@@ -106,7 +108,7 @@ def statement(facts: Facts) -> dict[str, Any]:
     """The statement of a build."""
     return {
         "_type": "https://in-toto.io/Statement/v1",
-        "subject": [{"name": facts.project.file_name, "digest": {"sha256": _sha256(facts.module)}}],
+        "subject": [{"name": facts.project.file_name, "digest": {"sha256": facts.module_sha256}}],
         "predicateType": "https://slsa.dev/provenance/v1",
         "predicate": {"buildDefinition": _definition(facts), "runDetails": _details(facts)},
     }
@@ -115,7 +117,7 @@ def statement(facts: Facts) -> dict[str, Any]:
 def _definition(facts: Facts) -> dict[str, Any]:
     """What the build was given."""
     source, commit = facts.request.source, facts.request.commit_sha
-    lockfile = {"sha256": _sha256(facts.lockfile.encode()), "made_by_build": facts.lockfile_made}
+    lockfile = {"sha256": _sha256(facts.lockfile), "made_by_build": facts.lockfile_made}
     uri = f"git+https://github.com/{source.owner}/{source.name}@{commit}"
     return {
         "buildType": BUILD_TYPE,
@@ -124,7 +126,7 @@ def _definition(facts: Facts) -> dict[str, Any]:
             "package": facts.project.package,
             "cargo": list(facts.arguments),
             "environment": dict(facts.environment),
-            "scripts": {name: _sha256(text.encode()) for name, text in facts.scripts.items()},
+            "scripts": {name: _sha256(text) for name, text in facts.scripts.items()},
             "limits": asdict(facts.request.limits),
             "lockfile": {**lockfile, **({"content": facts.lockfile} if facts.lockfile_made else {})},
         },
@@ -146,11 +148,11 @@ def _details(facts: Facts) -> dict[str, Any]:
             "reproducible": facts.reproducible,
         },
         "byproducts": [
-            {"name": "log", "digest": {"sha256": _sha256(facts.log.encode())}},
-            {"name": "size", "annotations": {"bytes": len(facts.module)}},
+            {"name": "log", "digest": {"sha256": _sha256(facts.log)}},
+            {"name": "size", "annotations": {"bytes": facts.module_size}},
         ],
     }
 
 
-def _sha256(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()

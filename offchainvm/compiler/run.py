@@ -70,7 +70,8 @@ class BuildRun:
         facts = provenance.Facts(
             request=self.request,
             project=chosen,
-            module=wasm,
+            module_sha256=sha256,
+            module_size=len(wasm),
             git_tree=self.answers.text("git-tree").strip(),
             lockfile=lockfile,
             lockfile_made=not tree.has_lockfile,
